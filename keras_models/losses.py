@@ -1,0 +1,81 @@
+"""Losses, one per kind of head. All return a scalar, the mean that the reference computes."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+IGNORE = -100  # the label of a position that does not count
+
+
+def cross_entropy(logits, labels, ignore: int = IGNORE):
+    """Mean cross entropy of integer labels, over the positions whose label is not `ignore`.
+
+    Args:
+        logits: (..., classes).
+        labels: (...), integers.
+    """
+    logits = ops.cast(logits, "float32") if keras.backend.standardize_dtype(logits.dtype) == "float16" else logits
+    labels = ops.cast(labels, "int32")
+    counted = ops.not_equal(labels, ignore)
+    log_probabilities = ops.log_softmax(logits, axis=-1)
+    chosen = ops.expand_dims(ops.where(counted, labels, 0), -1)
+    losses = -ops.squeeze(ops.take_along_axis(log_probabilities, chosen, axis=-1), -1)
+    counted = ops.cast(counted, losses.dtype)
+    return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)
+
+
+def causal_lm(logits, labels):
+    """Cross entropy of each next token: logits (batch, length, vocabulary), labels (batch, length)."""
+    return cross_entropy(logits[:, :-1], labels[:, 1:])
+
+
+def binary_cross_entropy(logits, labels):
+    """Mean binary cross entropy of logits against labels between 0 and 1 of the same shape."""
+    labels = ops.cast(labels, logits.dtype)
+    return ops.mean(ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits)))
+
+
+def mean_squared_error(predictions, labels):
+    """Mean squared error of tensors of equal size."""
+    return ops.mean(ops.square(ops.reshape(predictions, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), predictions.dtype)))
+
+
+def sequence_classification(logits, labels, config):
+    """What `config.problem_type` says: regression, single_label_classification or multi_label_classification.
+
+    Unset, it follows from the labels: one output is a regression, integer labels are classes, others are multi-label.
+
+    Args:
+        logits: (batch, labels).
+        labels: (batch,) classes, (batch,) or (batch, labels) numbers for a regression, (batch, labels) for multi-label.
+    """
+    kind = config.problem_type
+    if kind is None and config.num_labels == 1:
+        kind = "regression"
+    elif kind is None:
+        several = len(labels.shape) == 2 and labels.shape[-1] == config.num_labels
+        classes = keras.backend.is_int_dtype(labels.dtype) and not several
+        kind = "single_label_classification" if classes else "multi_label_classification"
+    if kind == "regression":
+        return mean_squared_error(logits, labels)
+    if kind == "single_label_classification":
+        return cross_entropy(logits, ops.reshape(labels, (-1,)))
+    if kind == "multi_label_classification":
+        return binary_cross_entropy(logits, labels)
+    raise ValueError(
+        f"Unknown problem_type {kind!r} in the configuration: use 'regression', 'single_label_classification' "
+        "or 'multi_label_classification'."
+    )
+
+
+def question_answering(start_logits, end_logits, start_positions, end_positions):
+    """Mean cross entropy of the two ends of an answer; positions behind the text do not count.
+
+    Args:
+        start_logits, end_logits: (batch, length).
+        start_positions, end_positions: (batch,) or (batch, 1) token positions.
+    """
+    length = ops.shape(start_logits)[1]
+    start, end = (ops.clip(ops.reshape(each, (-1,)), 0, length) for each in (start_positions, end_positions))
+    return (cross_entropy(start_logits, start, ignore=length) + cross_entropy(end_logits, end, ignore=length)) / 2

@@ -1,0 +1,610 @@
+"""PreTrainedModel: a keras.Model that reads and writes the hub's checkpoints, and knows its own inputs, loss and outputs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_models import losses, nn, runtime
+from keras_models.checkpoint import WEIGHT_FILES, open_checkpoint, save_weights
+from keras_models.checkpoint.load import LoadingReport, plan
+from keras_models.checkpoint.names import by_variable, entries
+from keras_models.config import Config, nearest, read_json, write_atomically
+from keras_models.hub import HubError, Repository, push_saved, split_options
+from keras_models.outputs import ModelOutput
+
+RECORDS = {
+    "output_hidden_states": ("hidden_states",),
+    "output_attentions": ("attentions", "cross_attentions"),
+}
+BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+# What users of the reference pass and what needs no choice here: the format is found, memory is never wasted.
+_NEEDLESS = ("from_tf", "from_flax", "from_pt", "use_safetensors", "low_cpu_mem_usage")
+
+
+class _Calls(threading.local):
+    stack: tuple[Any, ...] = ()
+
+
+_calls = _Calls()
+
+
+@contextmanager
+def _entered(model):
+    before, _calls.stack = _calls.stack, (*_calls.stack, model)
+    try:
+        yield
+    finally:
+        _calls.stack = before
+
+
+class PreTrainedModel(nn.BareCall, keras.Model):
+    """Base of all models: a bare model or a model with a head.
+
+    A subclass constructs its layers in `__init__(config)` after `super().__init__(config)`, and computes a ModelOutput in
+    `call(**inputs)`. The path of attributes to a variable is the variable's name in checkpoints; an attribute may carry a
+    trailing underscore where Keras reserves its name.
+
+    Calling a model takes its inputs by name, in order, or as one dictionary; numpy arrays, lists and tensors of any
+    framework. Besides its inputs it takes `training`, `output_hidden_states`, `output_attentions`, and the labels in
+    `label_names`, which add `loss` to the outputs.
+    """
+
+    config_class: ClassVar[type[Config]]
+    base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)
+    renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
+    optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("keras_models")(cls)
+        if "call" in cls.__dict__:
+            cls._run = cls.__dict__["call"]
+            cls.call = _through_call(cls._run)
+
+    def __init__(self, config: Config, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} takes a {self.config_class.__name__}, not {type(config).__name__}; "
+                f"to load a checkpoint, use {type(self).__name__}.from_pretrained(...)."
+            )
+        self.config = config
+        self.generation_config: dict[str, Any] | None = None
+        self.__dict__["_compiled_forwards"] = {}  # past Keras' tracking, which would wrap what it holds
+        self._pretrained = False
+        nn.set_initializer_range(getattr(config, "initializer_range", 0.02))
+
+    built = nn.Layer.built
+
+    # -------------------------------------------------------------------------------------------------------------- call
+
+    def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> ModelOutput:
+        if _calls.stack:  # a part of a larger model: its inputs are in order already
+            if runtime.calls_are_bare():
+                return self._run(**kwargs)
+            with _entered(self):
+                return super().__call__(*args, **kwargs)
+        flags = {name: kwargs.pop(name, None) for name in RECORDS}
+        kwargs.pop("return_dict", None)
+        inputs = self.prepare_inputs(*args, **kwargs)
+        labels = {name: inputs.pop(name) for name in self.label_names if name in inputs}
+        names = [name for flag, names in RECORDS.items() if self._wanted(flag, flags[flag]) for name in names]
+        symbolic = runtime.is_symbolic(inputs)
+        bare = not training and not symbolic and not runtime.in_keras_call() and self._remat_mode is None
+        with _entered(self), nn.records(names) as records, runtime.bare_calls(bare):
+            if bare and self._plain:
+                outputs = self._run(**inputs)
+            else:
+                outputs = super().__call__(**inputs, training=training)
+        outputs = ModelOutput(outputs)
+        outputs.update({name: tuple(found) for name, found in records.items() if found})
+        if labels:
+            _check_labels(outputs, labels)
+            labels = {name: ops.convert_to_tensor(value) for name, value in labels.items()}
+            outputs = ModelOutput(loss=self.compute_head_loss(outputs, **labels), **outputs)
+        return outputs
+
+    def _wanted(self, flag: str, given: bool | None) -> bool:
+        return bool(self.config.extra.get(flag, False) if given is None else given)
+
+    def bare_model(self) -> PreTrainedModel:
+        """The bare model in this one, or this one."""
+        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the inputs, in the order in which they may be given by position."""
+        parameters = inspect.signature(type(self)._run).parameters.values()
+        own = tuple(each.name for each in parameters if each.kind != each.VAR_KEYWORD and each.name not in ("self", "training"))
+        bare = self.bare_model()
+        if any(each.kind == each.VAR_KEYWORD for each in parameters) and bare is not self:
+            own = (*bare.input_names, *(name for name in own if name not in bare.input_names))
+        return own
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence of `input_ids` that the model has positions for; None where there is no limit."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    def prepare_inputs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Brings inputs to tensors of this backend, by name.
+
+        Raises:
+            TypeError: an input has no such name here, or is of a type that holds no numbers.
+            ValueError: an input is empty, ragged, or longer than the model has positions for.
+        """
+        names = self.input_names
+        if args and isinstance(args[0], Mapping):
+            kwargs, args = {**args[0], **kwargs}, args[1:]
+        kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+        inputs = {}
+        for name, value in kwargs.items():
+            if value is None:
+                continue
+            if name not in names and name not in self.label_names:
+                known = [*names, *self.label_names, *RECORDS]
+                raise TypeError(
+                    f"{type(self).__name__} has no input {name!r}.{nearest(name, known)} It takes {', '.join(known)}."
+                )
+            inputs[name] = self._prepare(name, value)
+        if not set(inputs) & set(names):
+            raise ValueError(f"{type(self).__name__} was called without inputs; it takes {', '.join(names)}.")
+        self._check_length(inputs)
+        return inputs
+
+    def _prepare(self, name: str, value: Any) -> Any:
+        if isinstance(value, keras.KerasTensor) or ops.is_tensor(value):
+            return value
+        array = to_array(name, value)
+        if name in self.label_names:
+            return array  # until it is checked
+        if array.ndim == 1 and array.dtype.kind in "iu":
+            array = array[None]  # one sequence, as a tokenizer returns it for one text
+        return ops.convert_to_tensor(array, dtype=self.compute_dtype if array.dtype.kind == "f" else None)
+
+    def _check_length(self, inputs: dict[str, Any]):
+        ids = inputs.get("input_ids")
+        if ids is None or runtime.is_symbolic(ids):
+            return
+        length = ids.shape[-1]
+        if length == 0 or ids.shape[0] == 0:
+            raise ValueError(f"input_ids is empty, of shape {tuple(ids.shape)}: give at least one token.")
+        if length is not None and self.max_length is not None and length > self.max_length:
+            raise ValueError(
+                f"input_ids is {length} tokens long and {type(self).__name__} has positions for {self.max_length}: "
+                f"shorten the text, e.g. with tokenizer(..., truncation=True, max_length={self.max_length})."
+            )
+
+    def infer(self, *args: Any, **kwargs: Any) -> ModelOutput:
+        """The forward pass at this backend's best speed, for inference only: compiled, in a few shapes.
+
+        Takes what calling the model takes, without labels. On JAX, lengths of texts are padded to a few sizes and the
+        outputs cut back, so that another length seldom compiles anew.
+
+        Returns:
+            The outputs as NumPy arrays.
+        """
+        flags = {name: bool(self._wanted(name, kwargs.pop(name, None))) for name in RECORDS}
+        inputs = self.prepare_inputs(*args, **kwargs)
+        forward = self._forward(tuple(flags.items()))
+        padded = self._pad_to_bucket(inputs) if runtime.PAD_LENGTHS else None
+        if padded is None:
+            return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
+        outputs = keras.tree.map_structure(ops.convert_to_numpy, forward(padded))
+        return self._cut(outputs, inputs, flags)
+
+    def _forward(self, flags: tuple[tuple[str, bool], ...]) -> Callable:
+        key = (flags, nn.structure_version())
+        if key not in self._compiled_forwards:
+            for stale in [old for old in self._compiled_forwards if old[1] != key[1]]:
+                del self._compiled_forwards[stale]
+            self._compiled_forwards[key] = runtime.compile_forward(self, dict(flags))
+        return self._compiled_forwards[key]
+
+    def _pad_to_bucket(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """The inputs padded to the next size of a bucket, or None where they have that size or are not plain texts."""
+        ids = inputs.get("input_ids")
+        if ids is None or "attention_mask" not in self.input_names:
+            return None
+        if any(tuple(each.shape) != tuple(ids.shape) for each in inputs.values()):
+            return None
+        length = ids.shape[-1]
+        target = next((size for size in BUCKETS if size >= length), -(-length // 256) * 256)
+        target = min(target, self.max_length or target)
+        if target == length:
+            return None
+        fill = {"input_ids": getattr(self.config, "pad_token_id", None) or 0}
+        inputs = {"attention_mask": np.ones(tuple(ids.shape), "int32"), **inputs}
+        widths = [(0, 0)] * (len(ids.shape) - 1) + [(0, target - length)]
+        return {
+            name: np.pad(ops.convert_to_numpy(value), widths, constant_values=fill.get(name, 0))
+            for name, value in inputs.items()
+        }
+
+    def _cut(self, outputs: ModelOutput, inputs: dict[str, Any], flags: dict[str, bool]) -> ModelOutput:
+        """Outputs for padded inputs, cut to the real length along the axes that vary with it."""
+        length = inputs["input_ids"].shape[-1]
+        spec = self._output_spec(inputs, flags)
+
+        def cut(array, spec):
+            return array[tuple(slice(length if size is None else None) for size in spec.shape)]
+
+        return keras.tree.map_structure(cut, outputs, spec)
+
+    def _output_spec(self, inputs: dict[str, Any], flags: dict[str, bool]) -> ModelOutput:
+        shapes = tuple((name, tuple(value.shape[:-1]), str(value.dtype)) for name, value in inputs.items())
+        key = ("spec", nn.structure_version(), shapes, tuple(flags.items()))
+        if key not in self._compiled_forwards:
+            free = {
+                name: keras.KerasTensor((*value.shape[:-1], None), keras.backend.standardize_dtype(value.dtype))
+                for name, value in inputs.items()
+            }
+            self._compiled_forwards[key] = runtime.output_spec(functools.partial(self, **flags), **free)
+        return self._compiled_forwards[key]
+
+    # -------------------------------------------------------------------------------------------------------------- loss
+
+    def head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
+        """The loss of this head, a scalar tensor; takes the labels by the names in `label_names`."""
+        raise TypeError(f"{type(self).__name__} has no head with a loss: use one of the ...For... classes.")
+
+    def compute_head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
+        """`head_loss` after checking that all labels it needs are there."""
+        needed = inspect.signature(self.head_loss).parameters.values()
+        missing = [each.name for each in needed if each.default is each.empty and each.name not in ("outputs", *labels)]
+        missing = [name for name in missing if name in self.label_names]
+        if missing:
+            raise ValueError(f"{type(self).__name__} needs {' and '.join(missing)} too, besides {', '.join(labels)}.")
+        return self.head_loss(outputs, **labels)
+
+    # ------------------------------------------------------------------------------------------------------ Keras' fit
+
+    def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any):
+        """`keras.Model.compile`; with no loss given, the head's own is used.
+
+        An optimizer given by name starts a pretrained model at a learning rate of 5e-5, since Keras' default of 1e-3
+        would destroy what it has learnt; give an optimizer object to choose.
+        """
+        if isinstance(optimizer, str) and self._pretrained:
+            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": 5e-5}})
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]):
+        """What `.keras` files restore: `compile` with the settings that were in force."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any):
+        """`keras.Model.fit`; x may be what a preprocessor returns, labels may be in y or in x."""
+        x, y = self._training_arrays(x, y)
+        if isinstance(kwargs.get("validation_data"), (tuple, list)):
+            data = kwargs["validation_data"]
+            kwargs["validation_data"] = (*self._training_arrays(*data[:2]), *data[2:])
+        return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any):
+        """`keras.Model.evaluate`; takes what `fit` takes."""
+        return super().evaluate(*self._training_arrays(x, y), **kwargs)
+
+    def predict(self, x: Any, **kwargs: Any) -> ModelOutput:
+        """`keras.Model.predict`: the outputs for all of x, as NumPy arrays."""
+        return super().predict(self._training_arrays(x)[0], **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any):
+        """`keras.Model.train_on_batch`; takes what `fit` takes."""
+        return super().train_on_batch(*self._training_arrays(x, y), **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, **kwargs: Any):
+        """`keras.Model.test_on_batch`; takes what `fit` takes."""
+        return super().test_on_batch(*self._training_arrays(x, y), **kwargs)
+
+    def predict_on_batch(self, x: Any) -> ModelOutput:
+        """`keras.Model.predict_on_batch`: the outputs as NumPy arrays."""
+        return super().predict_on_batch(self._training_arrays(x)[0])
+
+    def _training_arrays(self, x: Any, y: Any = None) -> tuple[Any, Any]:
+        """Encodings, lists and lists of numbers as dictionaries of arrays; datasets and generators as they are."""
+        if isinstance(x, Mapping):
+            x = {name: to_array(name, value) for name, value in x.items() if value is not None}
+            self._check_length(x)
+        if isinstance(y, Mapping):
+            y = {name: to_array(name, value) for name, value in y.items()}
+        elif isinstance(y, (list, np.ndarray)):
+            y = to_array("y", y)
+            if type(self).__name__.endswith(("ForSequenceClassification", "ForTokenClassification")):
+                check_classes(y, self.config.num_labels)
+        return x, y
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss given to `compile`, on the logits; else the head's own, which labels inside x have brought along."""
+        y = self._labels(x, y)
+        if self._compile_loss is not None:
+            return super().compute_loss(x, y, _logits(y_pred), sample_weight, training)
+        loss = y_pred.get("loss")
+        if loss is None:
+            if y is None:
+                raise ValueError(f"{type(self).__name__} got no labels: pass y, or {' and '.join(self.label_names)} in x.")
+            loss = self.compute_head_loss(y_pred, **self._named_labels(y))
+        for extra in self.losses:
+            loss = loss + ops.sum(extra)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Metrics such as "accuracy" see the logits and the labels; weighted metrics leave out labels of -100."""
+        y = self._labels(x, y)
+        ignorable = y is not None and not isinstance(y, (Mapping, tuple, list)) and len(y.shape) > 1
+        if sample_weight is None and ignorable and keras.backend.is_int_dtype(y.dtype):
+            sample_weight = ops.cast(ops.not_equal(y, losses.IGNORE), "float32")
+        return super().compute_metrics(x, y, _logits(y_pred), sample_weight)
+
+    def _labels(self, x: Any, y: Any) -> Any:
+        if y is not None or not isinstance(x, Mapping):
+            return y
+        found = {name: x[name] for name in self.label_names if name in x}
+        return found if len(found) > 1 else next(iter(found.values()), None)
+
+    def _named_labels(self, y: Any) -> dict[str, Any]:
+        if isinstance(y, Mapping):
+            return dict(y)
+        return dict(zip(self.label_names, y if isinstance(y, (list, tuple)) else (y,), strict=False))
+
+    def enable_lora(self, rank: int, targets: tuple[str, ...] = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin")):
+        """Freezes the model but its head, and trains low-rank additions to the layers named in `targets` instead.
+
+        Args:
+            rank: of the additions.
+            targets: names of attributes that hold a `Dense` or `Embedding` layer.
+
+        Source: LoRA, https://arxiv.org/abs/2106.09685
+
+        Raises:
+            ValueError: no layer has one of these names.
+        """
+        found = {id(each.layer): each.layer for each in entries(self) if set(targets) & set(each.key.split(".")[-2:-1])}
+        if not found:
+            raise ValueError(f"{type(self).__name__} has no layer named {' or '.join(targets)}; name others in targets=.")
+        self.bare_model().trainable = False
+        for layer in found.values():
+            layer.trainable = True
+            layer.enable_lora(rank)
+            if getattr(layer, "bias", None) is not None:
+                layer.bias.trainable = False
+
+    # ------------------------------------------------------------------------------------------------- loading and saving
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike,
+        *,
+        config: Config | None = None,
+        dtype: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> Self | tuple[Self, dict[str, list]]:
+        """Loads a checkpoint from a folder or the hub.
+
+        Reads safetensors, PyTorch .bin, TensorFlow .h5 and Flax .msgpack files, in one piece or in shards. The tensors of
+        a bare model load into a model with a head and the other way round.
+
+        Args:
+            source: a folder or a hub id.
+            config: instead of the one beside the checkpoint.
+            dtype: of the weights and of the computation: "float32", "float16", "bfloat16", a Keras policy such as
+                "mixed_float16", or "auto" for the checkpoint's own; Keras' global policy by default.
+            ignore_mismatched_sizes: draw tensors of another shape anew, as a new number of labels needs.
+            output_loading_info: return (model, report of missing, unexpected and mismatched tensors).
+            **options: hub options (`revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`,
+                `force_download`) and settings of the configuration to override, such as `num_labels=3`.
+
+        Raises:
+            CheckpointError: a file is damaged, or its tensors are not this model's.
+            ValueError: config.json is damaged or describes another architecture.
+            TypeError: an option is unknown.
+            OSError: the repository or a file is not there, or cannot be reached.
+        """
+        hub, overrides = split_options({key: value for key, value in options.items() if key not in _NEEDLESS})
+        dtype = overrides.pop("torch_dtype", None) if dtype is None else dtype
+        if config is None:
+            config = cls.config_class.from_pretrained(source, **hub, **overrides)
+        elif overrides:
+            raise TypeError(f"With config= given, set {', '.join(overrides)} on it instead.")
+        repository = Repository(source, **hub)
+        checkpoint = open_checkpoint(_weights(repository), fetch=lambda name: repository.file(name, required=True))
+        if dtype == "auto":
+            dtype = config.dtype or next(str(t.dtype) for t in checkpoint.values() if t.dtype.kind not in "iub")
+        with _dtype_scope(dtype):
+            model, report = cls._with_weights(config, checkpoint, ignore_mismatched_sizes)
+        model._pretrained = True
+        generation = repository.file("generation_config.json")
+        model.generation_config = read_json(generation) if generation else None
+        return (model, report.to_dict()) if output_loading_info else model
+
+    @classmethod
+    def _with_weights(cls, config, checkpoint, ignore_mismatched_sizes) -> tuple[Self, LoadingReport]:
+        # In a stateless scope variables are not created; leaving it creates each from its initial value, once.
+        scope = keras.StatelessScope(initialize_variables=True)
+        with scope:
+            try:
+                model = cls(config)
+                report = plan(model, checkpoint, ignore_mismatched_sizes)
+            except BaseException:
+                scope.initialize_variables = False
+                raise
+        return model, report
+
+    def save_pretrained(self, folder: str | os.PathLike, max_shard_size: int | str = "5GB"):
+        """Writes config.json and safetensors files under the hub's names, readable by transformers.
+
+        A checkpoint that was in `folder` stays whole until the new one is.
+
+        Args:
+            folder: created if need be.
+            max_shard_size: larger models are split into several files, e.g. "200MB".
+
+        Raises:
+            ValueError: the model is quantized, which the hub's layout has no names for.
+        """
+        if any(layer.dtype_policy.quantization_mode for layer in self._flatten_layers()):
+            raise ValueError("A quantized model cannot be written in the hub's layout: use model.save('model.keras').")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = []
+        for entry, *_ in by_variable(entries(self)):
+            dtype = np.dtype(keras.backend.standardize_dtype(entry.variable.dtype))
+            tensors.append((entry.key, entry.stored_shape, dtype, functools.partial(_stored_array, entry, dtype)))
+        save_weights(tensors, folder, max_shard_size=max_shard_size)
+        self.config.architectures = [type(self).__name__]
+        self.config.dtype = keras.backend.standardize_dtype(self.variable_dtype)
+        self.config.save_pretrained(folder)
+        if self.generation_config is not None:
+            import json
+
+            write_atomically(folder / "generation_config.json", json.dumps(self.generation_config, indent=2) + "\n")
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "5GB", **options: Any) -> str:
+        """Uploads what `save_pretrained` writes; returns the commit's URL."""
+        return push_saved(functools.partial(self.save_pretrained, max_shard_size=max_shard_size), repo_id, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `.keras` files keep: the configuration."""
+        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        return {"config": self.config.to_dict(), "name": self.name, "dtype": policy, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any] | Config, **kwargs: Any) -> Self:
+        """A model with fresh weights from a configuration, or from what `get_config` returned."""
+        if isinstance(config, Config):
+            return cls(config, **kwargs)
+        with _dtype_scope(keras.dtype_policies.deserialize(config["dtype"])):
+            model = cls(cls.config_class.from_dict(config["config"]), name=config["name"])
+        model.trainable = config["trainable"]
+        return model
+
+    def resize_token_embeddings(self, size: int | None = None, pad_to_multiple_of: int | None = None):
+        """Gives the vocabulary another size, e.g. after `tokenizer.add_tokens`; rows that are in both are kept.
+
+        Args:
+            size: the new number of entries; the current one by default.
+            pad_to_multiple_of: rounds it up.
+        """
+        size = self.config.vocab_size if size is None else size
+        if size < 1:
+            raise ValueError(f"A vocabulary needs at least one entry, not {size}.")
+        if pad_to_multiple_of:
+            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
+        config = type(self.config).from_dict(self.config.to_dict(), vocab_size=size)
+        scope = keras.StatelessScope(initialize_variables=False)
+        with scope:
+            wanted = {entry.key: entry for entry in entries(type(self)(config))}
+        for entry, *_ in by_variable(entries(self)):
+            target = wanted[entry.key].variable
+            if target.shape != entry.variable.shape:
+                _resize(entry, target)
+        self.config.vocab_size = size
+        nn.bump_structure_version()
+
+
+def _resize(entry, target):
+    variable = entry.variable
+    old = ops.convert_to_numpy(variable)
+    new = ops.convert_to_numpy(target._initializer(target.shape, dtype=target.dtype)).copy()
+    kept = tuple(slice(min(sizes)) for sizes in zip(old.shape, new.shape, strict=True))
+    new[kept] = old[kept]
+    variable._shape = tuple(new.shape)
+    variable._initialize(ops.convert_to_tensor(new, dtype=variable.dtype))
+    if isinstance(entry.layer, keras.layers.Embedding):
+        entry.layer.input_dim = new.shape[0]
+    elif isinstance(entry.layer, keras.layers.Dense):
+        entry.layer.units = new.shape[-1]
+
+
+def _through_call(run: Callable) -> Callable:
+    """Makes `call` an entrance like `__call__`: trainers call it directly, and then inputs must be prepared as well."""
+
+    def call(self, *args, training=None, **kwargs):
+        if _calls.stack and _calls.stack[-1] is self:
+            return run(self, *args, **kwargs)
+        return self(*args, training=training, **kwargs)
+
+    call.__doc__ = run.__doc__
+    return call
+
+
+def to_array(name: str, value: Any) -> np.ndarray:
+    """A NumPy array of what users pass as an input or as labels.
+
+    Raises:
+        ValueError: a list of lists of different lengths.
+        TypeError: no numbers.
+    """
+    try:
+        array = ops.convert_to_numpy(value) if ops.is_tensor(value) else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has rows of different lengths: pad them, e.g. with tokenizer(..., padding=True, truncation=True)."
+        ) from error
+    if array.dtype.kind not in "biuf" and array.dtype.name not in ("bfloat16", "float16"):
+        raise TypeError(f"{name} holds {type(value).__name__} of {array.dtype}, not numbers; pass what a preprocessor returns.")
+    return array
+
+
+def check_classes(labels: np.ndarray, count: int):
+    """Raises ValueError for a class that the head does not have."""
+    if count < 2 or labels.dtype.kind not in "iu":  # a regression, or probabilities
+        return
+    wrong = labels[(labels >= count) | ((labels < 0) & (labels != losses.IGNORE))]
+    if wrong.size:
+        raise ValueError(
+            f"Label {wrong.flat[0]} is out of range: the model has {count} classes, 0 to {count - 1}; "
+            "load it with num_labels= as many as the data has."
+        )
+
+
+def _check_labels(outputs: ModelOutput, labels: dict[str, Any]):
+    logits, classes = outputs.get("logits"), labels.get("labels")
+    if logits is not None and isinstance(classes, np.ndarray) and classes.ndim == len(logits.shape) - 1:
+        check_classes(classes, logits.shape[-1])
+
+
+def _logits(outputs: Any) -> Any:
+    return outputs.get("logits", outputs) if isinstance(outputs, ModelOutput) else outputs
+
+
+def _stored_array(entry, dtype) -> np.ndarray:
+    return np.asarray(entry.array(), dtype=dtype)
+
+
+def _weights(repository: Repository) -> Path:
+    for name in WEIGHT_FILES:
+        path = repository.file(name)
+        if path is not None:
+            return path
+    raise HubError(f"{repository} holds no weights: looked for {', '.join(WEIGHT_FILES)}.")
+
+
+@contextmanager
+def _dtype_scope(dtype: Any):
+    if dtype is None:
+        yield
+        return
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(str(dtype).removeprefix("torch.") if isinstance(dtype, str) else dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

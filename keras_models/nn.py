@@ -1,0 +1,361 @@
+"""What model files share: Keras layers that exist once constructed, attention, activations, records of what passes by."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import ml_dtypes
+from keras import ops
+
+from keras_models import runtime
+from keras_models.config import nearest
+
+
+_structure = 0  # counts changes to the layers of models that exist: compiled programs of an older count are stale
+
+
+def structure_version() -> int:
+    """A number that grows whenever an existing layer gains variables or changes its arithmetic."""
+    return _structure
+
+
+def bump_structure_version():
+    """Makes compiled programs of existing models stale."""
+    global _structure
+    _structure += 1
+
+
+class _Settings(threading.local):
+    initializer_range = 0.02
+    records: dict[str, list] | None = None
+
+
+_settings = _Settings()
+
+
+def set_initializer_range(stddev: float):
+    """The standard deviation that Dense and Embedding layers constructed from now on are drawn with."""
+    _settings.initializer_range = stddev
+
+
+def _normal():
+    return keras.initializers.RandomNormal(stddev=_settings.initializer_range)
+
+
+# ---------------------------------------------------------------------------------------------------------------- layers
+
+
+class BareCall:
+    """Mixin: a layer that plain inference calls directly; anything with types to convert or a quantized policy goes Keras' way."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._plain = _is_plain(self.dtype_policy)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain and runtime.calls_are_bare():
+            return self.call(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    @property
+    def dtype_policy(self):
+        return super().dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy):
+        keras.layers.Layer.dtype_policy.fset(self, policy)
+        self._plain = _is_plain(self.dtype_policy)
+        bump_structure_version()
+
+    def enable_lora(self, *args: Any, **kwargs: Any):
+        """Keras' own; see there."""
+        super().enable_lora(*args, **kwargs)
+        bump_structure_version()
+
+
+def _is_plain(policy) -> bool:
+    return policy.quantization_mode is None and policy.compute_dtype == policy.variable_dtype
+
+
+class Layer(BareCall, keras.layers.Layer):
+    """A layer made of layers. Its variables exist when `__init__` returns, so it never needs a trial call to be built."""
+
+    @property
+    def built(self) -> bool:
+        return True
+
+    @built.setter
+    def built(self, value: bool):
+        pass
+
+
+class Dense(BareCall, keras.layers.Dense):
+    """`keras.layers.Dense` from `input_dim` to `units` features, along the last axis."""
+
+    def __init__(self, input_dim: int, units: int, activation: str | Callable | None = None, use_bias: bool = True):
+        super().__init__(units, activation=None, use_bias=use_bias, kernel_initializer=_normal())
+        self.activation = None if activation is None else get_activation(activation)
+        self.build((None, input_dim))
+
+    def call(self, inputs, training=None):
+        kernel = self.kernel if self.lora_enabled else self._kernel
+        return runtime.linear(inputs, kernel, self.bias, self.activation)
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        super().quantize(mode, type_check=False, config=config)
+
+
+class TiedDense(BareCall, keras.layers.Layer):
+    """The product with an embedding's table, transposed: the output layer of a language model with tied weights.
+
+    (..., features) -> (..., entries of the table)
+    """
+
+    def __init__(self, embedding: Embedding, use_bias: bool = True):
+        super().__init__()
+        self.tied_to = embedding
+        self.bias = None
+        if use_bias:
+            self.bias = self.add_weight(shape=(embedding.input_dim,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, inputs):
+        table = ops.transpose(ops.convert_to_tensor(self.tied_to.embeddings))
+        return runtime.linear(inputs, table, self.bias, None)
+
+
+class Embedding(BareCall, keras.layers.Embedding):
+    """`keras.layers.Embedding`: integers -> rows of a (count, size) table; the row `padding_idx` is not trained."""
+
+    def __init__(self, count: int, size: int, padding_idx: int | None = None):
+        super().__init__(count, size, embeddings_initializer=_normal())
+        self.padding_idx = padding_idx
+        self.build()
+
+    def call(self, inputs):
+        rows = runtime.embedding(self.embeddings if self.lora_enabled else self._embeddings, inputs)
+        if self.padding_idx is None or runtime.calls_are_bare():
+            return rows
+        return ops.where(ops.expand_dims(inputs == self.padding_idx, -1), ops.stop_gradient(rows), rows)
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        super().quantize(mode, type_check=False, config=config)
+
+
+class LayerNormalization(BareCall, keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization` over the last axis of `size` features."""
+
+    def __init__(self, size: int, epsilon: float):
+        super().__init__(epsilon=epsilon)
+        self.build((None, size))
+
+    def call(self, inputs):
+        return runtime.layer_norm(inputs, self.gamma, self.beta, self.epsilon)
+
+
+class Dropout(BareCall, keras.layers.Dropout):
+    """`keras.layers.Dropout`."""
+
+
+def output_projection(embedding: Embedding, config, size: int | None = None) -> Dense | TiedDense:
+    """The layer from features to vocabulary: the embedding's own table if the configuration ties them, else a new one."""
+    if config.tie_word_embeddings:
+        return TiedDense(embedding)
+    return Dense(size or embedding.output_dim, embedding.input_dim)
+
+
+# ------------------------------------------------------------------------------------------------------------ activations
+
+
+def gelu(x):
+    """Gaussian error linear unit, exact."""
+    return ops.gelu(x, approximate=False)
+
+
+def gelu_tanh(x):
+    """Gaussian error linear unit, by the tanh formula."""
+    return ops.gelu(x, approximate=True)
+
+
+def quick_gelu(x):
+    """x * sigmoid(1.702 x)."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+def mish(x):
+    """x * tanh(softplus(x))."""
+    return x * ops.tanh(ops.softplus(x))
+
+
+def gelu_10(x):
+    """The exact gelu, clipped to [-10, 10]."""
+    return ops.clip(gelu(x), -10.0, 10.0)
+
+
+def relu2(x):
+    """The square of relu."""
+    return ops.square(ops.relu(x))
+
+
+def laplace(x):
+    """The cumulative Laplace distribution function with mean 0.7071 and deviation 0.2821 (MEGA's)."""
+    return 0.5 * (1.0 + ops.erf((x - 0.707107) / (0.282095 * math.sqrt(2.0))))
+
+
+def linear(x):
+    """The identity."""
+    return x
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_10": gelu_10,
+    "gelu_new": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_accurate": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "laplace": laplace,
+    "leaky_relu": lambda x: ops.leaky_relu(x, negative_slope=0.01),
+    "linear": linear,
+    "mish": mish,
+    "relu": ops.relu,
+    "relu2": relu2,
+    "relu6": ops.relu6,
+    "prelu": lambda x: ops.leaky_relu(x, negative_slope=0.25),
+    "sigmoid": ops.sigmoid,
+    "silu": ops.silu,
+    "swish": ops.silu,
+    "tanh": ops.tanh,
+}
+
+
+def get_activation(name: str | Callable) -> Callable:
+    """The function that config.json's `hidden_act` means.
+
+    Raises:
+        ValueError: no such activation.
+    """
+    if callable(name):
+        return name
+    if name not in ACTIVATIONS:
+        raise ValueError(f"Unknown activation {name!r}.{nearest(name, list(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+# -------------------------------------------------------------------------------------------------------------- attention
+
+
+def split_heads(x, heads: int):
+    """(batch, length, heads * size) -> (batch, heads, length, size)."""
+    batch, length = ops.shape(x)[:2]
+    return ops.transpose(ops.reshape(x, (batch, length, heads, x.shape[-1] // heads)), (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, length, size) -> (batch, length, heads * size)."""
+    batch, _, length, _ = ops.shape(x)
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
+
+
+def attend(query, key, value, bias=None, scale: float | None = None, dropout=None, record_as: str = "attentions"):
+    """Scaled dot-product attention.
+
+    Args:
+        query: (batch, heads, queries, size).
+        key, value: (batch, heads, keys, size).
+        bias: added to the scaled scores, broadcastable to (batch, heads, queries, keys): masks, relative positions.
+        scale: of the scores; 1 / sqrt(size) by default.
+        dropout: layer applied to the probabilities in training.
+        record_as: the output that collects the probabilities when the caller asks for attentions.
+
+    Returns:
+        (batch, heads, queries, size).
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if runtime.calls_are_bare() and not recording(record_as):
+        return runtime.attention(query, key, value, bias, scale)
+    scores = ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, queries, keys)
+    if bias is not None:
+        scores = scores + ops.cast(bias, scores.dtype)
+    probabilities = ops.softmax(scores, axis=-1)
+    record(record_as, probabilities)
+    if dropout is not None:
+        probabilities = dropout(probabilities)
+    return ops.matmul(probabilities, value)
+
+
+def attention_bias(x, mask=None, causal: bool = False):
+    """What attention to a sequence adds to its scores: 0 where it may look, the type's lowest number where it may not.
+
+    Args:
+        x: (batch, keys, features), what is attended to.
+        mask: ones and zeros; (batch, keys), (batch, queries, keys) or (batch, heads or 1, queries, keys).
+        causal: no position sees what comes after it.
+
+    Returns:
+        None if everything may be seen, else broadcastable to (batch, heads, queries, keys).
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    allowed = None
+    if mask is not None:
+        axes = {2: (1, 2), 3: (1,), 4: ()}[len(mask.shape)]
+        allowed = ops.cast(ops.expand_dims(mask, axes) if axes else mask, "bool")
+    if causal and (mask is None or len(mask.shape) == 2):
+        length = ops.shape(x)[1]
+        steps = ops.arange(length)
+        past = (steps[None, :] <= steps[:, None])[None, None]
+        allowed = past if allowed is None else ops.logical_and(allowed, past)
+    return None if allowed is None else ops.where(allowed, ops.cast(0.0, dtype), ops.cast(lowest(dtype), dtype))
+
+
+def flatten_choices(inputs: dict) -> tuple[dict, Any]:
+    """Inputs of (batch, choices, ...) as (batch * choices, ...), and the number of choices."""
+    first = next(iter(inputs.values()))
+    flat = {name: ops.reshape(x, (-1, *ops.shape(x)[2:])) for name, x in inputs.items()}
+    return flat, ops.shape(first)[1]
+
+
+def lowest(dtype: str) -> float:
+    """The lowest finite number of a floating point type."""
+    return float(ml_dtypes.finfo(keras.backend.standardize_dtype(dtype)).min)
+
+
+# ---------------------------------------------------------------------------------------------------------------- records
+
+
+@contextmanager
+def records(names: list[str]) -> Iterator[dict[str, list]]:
+    """Collects what `record` is given under these names, in order, while it is entered."""
+    before, _settings.records = _settings.records, {name: [] for name in names}
+    try:
+        yield _settings.records
+    finally:
+        _settings.records = before
+
+
+def recording(name: str) -> bool:
+    """Whether somebody asked for these tensors."""
+    return _settings.records is not None and name in _settings.records
+
+
+def record(name: str, tensor):
+    """Hands a tensor to the caller who asked for `output_hidden_states` or `output_attentions`."""
+    if recording(name):
+        _settings.records[name].append(tensor)
+
+
+def chain(layers, x, *args, record_as: str = "hidden_states", **kwargs):
+    """Calls layers one after the other on x, recording what goes into each and what comes out of the last."""
+    for layer in layers:
+        record(record_as, x)
+        x = layer(x, *args, **kwargs)
+    record(record_as, x)
+    return x

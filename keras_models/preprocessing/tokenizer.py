@@ -1,0 +1,312 @@
+"""Tokenizers by the names transformers gives them, and `AutoTokenizer`, which finds the right one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tokenizers
+from tokenizers import processors
+
+from keras_models.config import read_json
+from keras_models.hub import Repository
+from keras_models.preprocessing.batch_encoding import BatchEncoding, CharSpan, TokenSpan
+from keras_models.preprocessing.tokenizer_base import Tokenizer
+from keras_models.preprocessing.tokenizer_files import byte_level_bpe, clip_bpe, patch, wordpiece
+
+__all__ = [
+    "AutoTokenizer", "BartTokenizer", "BartTokenizerFast", "BatchEncoding", "BertTokenizer", "BertTokenizerFast",
+    "CLIPTokenizer", "CLIPTokenizerFast", "CharSpan", "DistilBertTokenizer", "DistilBertTokenizerFast",
+    "ElectraTokenizer", "ElectraTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "LlamaTokenizer",
+    "LlamaTokenizerFast", "PreTrainedTokenizerFast", "RobertaTokenizer", "RobertaTokenizerFast", "T5Tokenizer",
+    "T5TokenizerFast", "TokenSpan", "Tokenizer", "WhisperTokenizer", "WhisperTokenizerFast",
+]  # fmt: skip
+
+IDS_AND_MASK = ["input_ids", "attention_mask"]
+
+
+class BertTokenizer(Tokenizer):
+    """BERT's WordPiece: text is lower-cased (unless `do_lower_case=False`), split at punctuation, then into pieces."""
+
+    vocabulary_files: ClassVar = {"vocab_file": "vocab.txt"}
+    defaults: ClassVar = {
+        "do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "unk_token": "[UNK]",
+        "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
+    }  # fmt: skip
+    build_defaults: ClassVar = {"clean_up_tokenization_spaces": True}
+    saved_as = "BertTokenizer"
+
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return wordpiece(files, settings)
+
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        cls, sep = self.cls_token, self.sep_token
+        return processors.TemplateProcessing(
+            single=f"{cls}:0 $A:0 {sep}:0",
+            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+            special_tokens=[(cls, self.cls_token_id), (sep, self.sep_token_id)],
+        )
+
+    def align(self, settings: Mapping[str, Any]):
+        self.do_lower_case = settings["do_lower_case"]
+        patch(
+            self._backend,
+            "normalizer",
+            lowercase=settings["do_lower_case"],
+            strip_accents=settings["strip_accents"],
+            handle_chinese_chars=settings["tokenize_chinese_chars"],
+        )
+
+
+class DistilBertTokenizer(BertTokenizer):
+    """BERT's tokenizer for a model without token type ids."""
+
+    model_input_names = IDS_AND_MASK
+    saved_as = "DistilBertTokenizer"
+
+
+class ElectraTokenizer(BertTokenizer):
+    """BERT's tokenizer by another name."""
+
+    saved_as = "ElectraTokenizer"
+
+
+class GPT2Tokenizer(Tokenizer):
+    """GPT-2's byte-level BPE: a space is a part of the word that follows it. There is no padding token."""
+
+    vocabulary_files: ClassVar = {"vocab_file": "vocab.json", "merges_file": "merges.txt"}
+    defaults: ClassVar = {
+        "unk_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>",
+        "add_prefix_space": False,
+    }  # fmt: skip
+    model_input_names = IDS_AND_MASK
+    saved_as = "GPT2Tokenizer"
+    words_need_prefix_space = True
+
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return byte_level_bpe(files, settings)
+
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        if not settings.get("add_bos_token"):
+            return processors.ByteLevel(trim_offsets=False)
+        bos = self.bos_token
+        pair, tokens = f"{bos}:0 $A:0 $B:1", [(bos, self.bos_token_id)]
+        return processors.TemplateProcessing(single=f"{bos}:0 $A:0", pair=pair, special_tokens=tokens)
+
+
+class RobertaTokenizer(GPT2Tokenizer):
+    """RoBERTa's byte-level BPE: `<s>text</s>`, and `<s>text</s></s>second text</s>` for a pair."""
+
+    defaults: ClassVar = {
+        "errors": "replace", "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>",
+        "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>", "add_prefix_space": False,
+        "trim_offsets": True,
+    }  # fmt: skip
+    token_flags: ClassVar = {"mask_token": {"lstrip": True, "normalized": False}}  # <mask> takes the space before it
+    saved_as = "RobertaTokenizer"
+
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        return processors.RobertaProcessing(
+            (self.sep_token, self.sep_token_id),
+            (self.cls_token, self.cls_token_id),
+            add_prefix_space=settings["add_prefix_space"],
+        )
+
+    def align(self, settings: Mapping[str, Any]):
+        changes = {name: settings[name] for name in ("add_prefix_space", "trim_offsets")}
+        patch(self._backend, "post_processor", **changes)
+
+
+class BartTokenizer(RobertaTokenizer):
+    """RoBERTa's tokenizer by another name."""
+
+    token_flags: ClassVar = {"mask_token": {"lstrip": True, "normalized": True, "special": True}}
+    saved_as = "BartTokenizer"
+
+
+class CLIPTokenizer(Tokenizer):
+    """CLIP's BPE: text is lower-cased, and words end in `</w>`. The end-of-text token pads too."""
+
+    vocabulary_files: ClassVar = {"vocab_file": "vocab.json", "merges_file": "merges.txt"}
+    defaults: ClassVar = {
+        "unk_token": "<|endoftext|>", "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }  # fmt: skip
+    model_input_names = IDS_AND_MASK
+    saved_as = "CLIPTokenizer"
+
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return clip_bpe(files, settings)
+
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        ends = (self.eos_token, self.eos_token_id), (self.bos_token, self.bos_token_id)
+        return processors.RobertaProcessing(*ends, add_prefix_space=False, trim_offsets=False)
+
+    def _finish_text(self, text: str) -> str:
+        return text.replace(self._backend.model.end_of_word_suffix, " ").strip()
+
+
+class T5Tokenizer(Tokenizer):
+    """T5's unigram tokenizer with `extra_ids` sentinel tokens `<extra_id_0>` ...; needs a tokenizer.json."""
+
+    defaults: ClassVar = {
+        "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "extra_ids": 100, "add_prefix_space": None,
+    }  # fmt: skip
+    model_input_names = IDS_AND_MASK
+    saved_as = "T5TokenizerFast"
+
+    def __init__(self, *files: str | os.PathLike[str], **settings: Any):
+        more = list(settings.get("additional_special_tokens") or [])
+        if not any("<extra_id_" in str(token) for token in more):
+            more += [f"<extra_id_{index}>" for index in range(settings.get("extra_ids", self.defaults["extra_ids"]))]
+        super().__init__(*files, **settings | {"additional_special_tokens": more})
+
+
+class LlamaTokenizer(Tokenizer):
+    """Llama's BPE, with `<s>` (`add_bos_token`) and `</s>` (`add_eos_token`) around texts; needs a tokenizer.json."""
+
+    defaults: ClassVar = {
+        "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": False,
+        "add_prefix_space": None,
+    }  # fmt: skip
+    model_input_names = IDS_AND_MASK
+    padding_side = "left"
+    saved_as = "LlamaTokenizerFast"
+
+    def align(self, settings: Mapping[str, Any]):
+        self.add_bos_token, self.add_eos_token = settings["add_bos_token"], settings["add_eos_token"]
+        ends = [(self.bos_token, self.bos_token_id)] * self.add_bos_token
+        ends += [(self.eos_token, self.eos_token_id)] * self.add_eos_token
+
+        def around(text: str, kind: int) -> str:
+            bos = f"{self.bos_token}:{kind} " if self.add_bos_token else ""
+            return f"{bos}{text}:{kind}" + (f" {self.eos_token}:{kind}" if self.add_eos_token else "")
+
+        single, second = around("$A", 0), around("$B", 1)
+        self._backend.post_processor = processors.TemplateProcessing(
+            single=single, pair=f"{single} {second}", special_tokens=ends
+        )
+
+
+class WhisperTokenizer(Tokenizer):
+    """Whisper's byte-level BPE; needs a tokenizer.json."""
+
+    defaults: ClassVar = GPT2Tokenizer.defaults
+    token_flags: ClassVar = {
+        name: {"normalized": False, "special": True} for name in ("unk_token", "bos_token", "eos_token")
+    }
+    model_input_names = IDS_AND_MASK
+    saved_as = "WhisperTokenizer"
+    words_need_prefix_space = True
+
+
+PreTrainedTokenizerFast = Tokenizer
+BertTokenizerFast = BertTokenizer
+DistilBertTokenizerFast = DistilBertTokenizer
+ElectraTokenizerFast = ElectraTokenizer
+GPT2TokenizerFast = GPT2Tokenizer
+RobertaTokenizerFast = RobertaTokenizer
+BartTokenizerFast = BartTokenizer
+CLIPTokenizerFast = CLIPTokenizer
+T5TokenizerFast = T5Tokenizer
+LlamaTokenizerFast = LlamaTokenizer
+WhisperTokenizerFast = WhisperTokenizer
+
+# Names found in tokenizer_config.json, without "Fast". Several are one of the above in all but name.
+CLASSES: dict[str, type[Tokenizer]] = {
+    "PreTrainedTokenizer": Tokenizer,
+    "BertTokenizer": BertTokenizer,
+    "ConvBertTokenizer": BertTokenizer,
+    "LayoutLMTokenizer": BertTokenizer,
+    "LxmertTokenizer": BertTokenizer,
+    "MobileBertTokenizer": BertTokenizer,
+    "SqueezeBertTokenizer": BertTokenizer,
+    "DistilBertTokenizer": DistilBertTokenizer,
+    "ElectraTokenizer": ElectraTokenizer,
+    "GPT2Tokenizer": GPT2Tokenizer,
+    "RobertaTokenizer": RobertaTokenizer,
+    "LongformerTokenizer": RobertaTokenizer,
+    "BartTokenizer": BartTokenizer,
+    "LEDTokenizer": BartTokenizer,
+    "MvpTokenizer": BartTokenizer,
+    "CLIPTokenizer": CLIPTokenizer,
+    "T5Tokenizer": T5Tokenizer,
+    "LlamaTokenizer": LlamaTokenizer,
+    "WhisperTokenizer": WhisperTokenizer,
+}
+# config.json's model_type, for repositories whose tokenizer files name no class.
+MODEL_TYPES: dict[str, type[Tokenizer]] = {
+    **dict.fromkeys(
+        ["bert", "align", "blip", "chinese_clip", "git", "grounding-dino", "layoutlm", "vilt"], BertTokenizer
+    ),
+    **dict.fromkeys(["convbert", "lxmert", "megatron-bert", "mobilebert", "squeezebert", "visual_bert"], BertTokenizer),
+    "distilbert": DistilBertTokenizer,
+    "electra": ElectraTokenizer,
+    **dict.fromkeys(["gpt2", "gptj", "gpt_neo", "gpt_bigcode", "opt", "blip-2", "instructblip"], GPT2Tokenizer),
+    **dict.fromkeys(["roberta", "roberta-prelayernorm", "longformer", "bridgetower", "clap"], RobertaTokenizer),
+    **dict.fromkeys(["bart", "led", "mvp"], BartTokenizer),
+    **dict.fromkeys(["clip", "clipseg", "groupvit", "oneformer", "owlvit", "owlv2", "xclip"], CLIPTokenizer),
+    **dict.fromkeys(["t5", "longt5", "switch_transformers", "umt5", "musicgen", "pix2struct"], T5Tokenizer),
+    **dict.fromkeys(["llama", "mistral", "mixtral", "llava", "llava_next", "paligemma", "phi3"], LlamaTokenizer),
+    "whisper": WhisperTokenizer,
+}
+
+
+class AutoTokenizer:
+    """Finds the class of a tokenizer; there are no objects of this class."""
+
+    def __init__(self):
+        raise TypeError("AutoTokenizer makes no objects: call AutoTokenizer.from_pretrained(folder or hub id).")
+
+    @staticmethod
+    def from_pretrained(source: str | os.PathLike[str], **options: Any) -> Tokenizer:
+        """Reads a tokenizer of whichever class fits from a folder or the hub; see `Tokenizer.from_pretrained`."""
+        return Tokenizer.from_pretrained(source, **options)
+
+    @staticmethod
+    def register(model_type: str | type, tokenizer_class: type[Tokenizer]):
+        """Makes a class of one's own known, by its name and for a model type.
+
+        Args:
+            model_type: config.json's `model_type`, or a configuration class that has it.
+            tokenizer_class: a subclass of `Tokenizer`.
+        """
+        MODEL_TYPES[model_type if isinstance(model_type, str) else model_type.model_type] = tokenizer_class
+        CLASSES[tokenizer_class.__name__.removesuffix("Fast")] = tokenizer_class
+
+
+def choose_class(
+    repository: Repository, stored: Mapping[str, Any], config: Any = None
+) -> tuple[type[Tokenizer], str | None]:
+    """The class for the tokenizer of a repository, and its name there.
+
+    Args:
+        repository: where config.json and vocabulary files may lie.
+        stored: the contents of tokenizer_config.json.
+        config: the model's configuration, instead of config.json.
+    """
+    name = stored.get("tokenizer_class")
+    model_type = getattr(config, "model_type", None)
+    name = name or getattr(config, "tokenizer_class", None)
+    if name is None and model_type is None:
+        path = repository.file("config.json")
+        values = read_json(path) if path else {}
+        name, model_type = values.get("tokenizer_class"), values.get("model_type")
+    if name is None and model_type is None:
+        return _by_files(repository), None
+    return CLASSES.get((name or "").removesuffix("Fast")) or MODEL_TYPES.get(model_type, Tokenizer), name
+
+
+def _by_files(repository: Repository) -> type[Tokenizer]:
+    """The class that fits the vocabulary files of a repository which says nothing about them."""
+    if repository.file("vocab.txt"):
+        return BertTokenizer
+    vocabulary = repository.file("vocab.json") if repository.file("merges.txt") else None
+    if vocabulary:
+        return RobertaTokenizer if "<s>" in read_json(vocabulary) else GPT2Tokenizer
+    return Tokenizer

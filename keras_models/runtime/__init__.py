@@ -1,0 +1,73 @@
+"""What differs between the backends: the one place where jax, torch or tensorflow is imported.
+
+`jax.py`, `torch.py` and `tensorflow.py` offer the same functions; this module offers those of the active backend, and what
+they share.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import keras
+import optree
+
+from keras_models.outputs import ModelOutput
+
+_backend = import_module(f"keras_models.runtime.{keras.config.backend()}")
+
+# Leaves of a forward pass: (inputs, parameters as Keras variables ...) -> tensor.
+linear: Callable = _backend.linear  # (x, kernel, bias or None, activation or None), kernel (in, out)
+layer_norm: Callable = _backend.layer_norm  # (x, gamma, beta, epsilon), over the last axis
+embedding: Callable = _backend.embedding  # (table, ids)
+attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
+
+# Memory and calls.
+adopt: Callable = _backend.adopt  # (stored tensor, axes or None, variable) -> a value for a variable, with the fewest copies
+compile_forward: Callable = _backend.compile_forward  # (model, flags) -> function of a dictionary of tensors
+PAD_LENGTHS: bool = _backend.PAD_LENGTHS  # whether every new shape compiles anew, so that lengths go in buckets
+
+output_spec: Callable = keras.src.backend.compute_output_spec  # (function, **KerasTensors) -> KerasTensors
+
+optree.register_pytree_node(
+    ModelOutput,
+    lambda outputs: (tuple(outputs.values()), tuple(outputs), tuple(outputs)),
+    lambda names, values: ModelOutput(zip(names, values, strict=True)),
+    namespace="keras",
+)
+
+
+class _State(threading.local):
+    bare_calls = False
+
+
+_state = _State()
+
+
+@contextmanager
+def bare_calls(enabled: bool = True) -> Iterator[None]:
+    """Within it, nested layers are called without Keras' per-call bookkeeping, which plain inference has no use for."""
+    before, _state.bare_calls = _state.bare_calls, enabled
+    try:
+        yield
+    finally:
+        _state.bare_calls = before
+
+
+def calls_are_bare() -> bool:
+    """Whether this thread is within `bare_calls`."""
+    return _state.bare_calls
+
+
+def in_keras_call() -> bool:
+    """Whether a Keras layer is calling us: a user's own model around ours, which may be training."""
+    return keras.src.backend.common.global_state.get_global_attribute("current_call_ctx") is not None
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether any of the tensors stands for shape and dtype only (`keras.Input`, shape inference)."""
+    in_scope = keras.src.backend.common.symbolic_scope.in_symbolic_scope()
+    return in_scope or any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(structure))

@@ -1,0 +1,125 @@
+"""The PyTorch backend: leaves call torch.nn.functional, and oneDNN's fused linear where that is the faster one."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import keras
+import torch
+import torch.nn.functional as F
+from keras.src.backend.common import global_state, stateless_scope
+from torch.utils import _pytree
+
+from keras_models.outputs import ModelOutput
+
+__all__ = ["PAD_LENGTHS", "adopt", "attention", "compile_forward", "embedding", "layer_norm", "linear"]
+
+PAD_LENGTHS = False
+
+_pytree.register_pytree_node(
+    ModelOutput,
+    lambda outputs: (list(outputs.values()), tuple(outputs)),
+    lambda values, names: ModelOutput(zip(names, values, strict=True)),
+    serialized_type_name="keras_models.ModelOutput",
+)
+
+# How oneDNN names what it fuses behind a product: (attribute, scalars, algorithm), by the activation's function name.
+_FUSED = {
+    None: ("none", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "gelu_tanh": ("gelu", [], "tanh"),
+    "relu": ("relu", [], ""),
+    "tanh": ("tanh", [], ""),
+    "sigmoid": ("sigmoid", [], ""),
+    "silu": ("swish", [], ""),
+}
+
+
+def _value(variable):
+    """A variable's tensor, past Keras' look-ups wherever no scope (shape inference, autocast) stands in for it."""
+    if not isinstance(variable, keras.Variable):
+        return variable
+    if stateless_scope.in_stateless_scope() or global_state.get_global_attribute("autocast_scope") is not None:
+        return variable.value
+    return variable._value
+
+
+def linear(x, kernel, bias, activation):
+    weight = _value(kernel).t()  # (out, in): the way a kernel read from a checkpoint lies in memory
+    bias = None if bias is None else _value(bias)
+    if not _onednn_applies(x, weight):
+        x = F.linear(x, weight, bias)
+        return x if activation is None else activation(x)
+    name = None if activation is None else activation.__name__
+    x = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_FUSED.get(name, _FUSED[None]))
+    return x if name in _FUSED else activation(x)
+
+
+def layer_norm(x, gamma, beta, epsilon):
+    gamma = _value(gamma)
+    beta = None if beta is None else _value(beta)
+    return F.layer_norm(x, gamma.shape, gamma.to(x.dtype), None if beta is None else beta.to(x.dtype), epsilon)
+
+
+def embedding(table, ids):
+    return F.embedding(ids, _value(table))
+
+
+def attention(query, key, value, bias, scale):
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+def adopt(tensor, axes, variable):
+    """A view of the stored tensor on its private memory map, transposed without a copy; a copy where types differ."""
+    array = tensor.view()
+    value = _from_numpy(array).to(getattr(torch, variable.dtype))
+    value = value if axes is None else value.permute(axes)
+    return torch.nn.Parameter(value.to(keras.src.backend.torch.core.get_device()), requires_grad=variable.trainable and value.is_floating_point())
+
+
+def _from_numpy(array):
+    if array.dtype.name.startswith(("bfloat16", "float8")):
+        return torch.from_numpy(array.view(f"int{8 * array.itemsize}")).view(getattr(torch, array.dtype.name))
+    return torch.from_numpy(array)
+
+
+def compile_forward(model, flags):
+    """A function of a dictionary of tensors: the model's forward pass in inference mode."""
+
+    def forward(inputs):
+        with torch.inference_mode():
+            return model(**inputs, **flags)
+
+    return forward
+
+
+def _onednn_applies(x, weight):
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and weight.is_contiguous()
+        and weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and _onednn_is_faster()
+    )
+
+
+@lru_cache
+def _onednn_is_faster() -> bool:
+    """A trial of a few milliseconds: which library multiplies faster depends on the processor."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    x, weight, bias = torch.ones(64, 768), torch.ones(768, 768), torch.ones(768)
+    plain, fused = [], []
+    for _ in range(8):
+        plain.append(_seconds(lambda: F.linear(x, weight, bias)))
+        fused.append(_seconds(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_FUSED[None])))
+    return min(fused) < 0.95 * min(plain)
+
+
+def _seconds(function) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

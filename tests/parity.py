@@ -1,0 +1,114 @@
+"""One check for every model: it computes, learns, saves and restores exactly what the reference does."""
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_models
+from keras_models.checkpoint import open_checkpoint
+from keras_models.checkpoint.names import by_variable, entries
+from tests import reference
+
+TOLERANCE = 1e-4
+FLAGS = {"output_hidden_states": True, "output_attentions": True}
+
+
+def check(architecture, config, inputs, labels=None, tolerance=TOLERANCE, **save):
+    """Compares our class of this name with the reference's on a tiny random checkpoint.
+
+    All outputs, hidden states and attentions; all losses; gradients of the first loss for every variable; a compiled pass
+    against an eager one; what we save, re-read by the reference; a round trip through a `.keras` file.
+
+    Args:
+        architecture, config, inputs, labels, save: see tests/reference/models.py.
+        tolerance: absolute, on values of order one.
+    """
+    folder = reference.make("models.checkpoint", architecture=architecture, config=config, inputs=inputs, labels=labels, save=save)
+    model = load(architecture, folder)
+    arrays = dict(np.load(folder / "inputs.npz"))
+    expected = dict(np.load(folder / "outputs.npz"))
+    compare(expected, flatten(model(**arrays, **FLAGS)), tolerance)
+    compare(expected, flatten(model.infer(**arrays, **FLAGS)), tolerance)
+    check_saving(model, architecture, folder, tolerance)
+    check_keras_file(model, arrays, expected, tolerance)
+    if labels:
+        check_losses(model, folder, arrays, tolerance)
+        check_gradients(model, folder, arrays, tolerance)
+    return model
+
+
+def load(architecture, folder):
+    """The model, with no warning of tensors that are missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return getattr(keras_models, architecture).from_pretrained(folder)
+
+
+def flatten(outputs):
+    """Outputs as arrays by name; the parts of a tuple as name.0, name.1 ..."""
+    found = {}
+    for name, value in outputs.items():
+        parts = {f"{name}.{i}": part for i, part in enumerate(value)} if isinstance(value, tuple) else {name: value}
+        found |= {key: keras.ops.convert_to_numpy(part) for key, part in parts.items()}
+    return found
+
+
+def compare(expected, found, tolerance=TOLERANCE):
+    """Asserts that two dictionaries of arrays have the same names, shapes and values."""
+    assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
+    for name, array in expected.items():
+        assert found[name].shape == array.shape, (name, found[name].shape, array.shape)
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
+
+
+def check_losses(model, folder, arrays, tolerance):
+    for name, loss in np.load(folder / "losses.npz").items():
+        labels = dict(np.load(folder / f"labels-{name.rsplit('-', 1)[1]}.npz"))
+        found = keras.ops.convert_to_numpy(model(**arrays, **labels).loss)
+        np.testing.assert_allclose(found, loss, rtol=0, atol=tolerance, err_msg=f"{name} of {list(labels)}")
+
+
+def check_gradients(model, folder, arrays, tolerance):
+    """One step of plain gradient descent moves every variable by the reference's gradient."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    labels = dict(np.load(folder / "labels-0.npz"))
+    before = {group[0].key: group[0].array().copy() for group in by_variable(entries(model))}
+    model.compile(keras.optimizers.SGD(1.0), jit_compile=keras.config.backend() == "jax")
+    model.train_on_batch({**arrays, **labels})
+    gradients = dict(np.load(folder / "gradients.npz"))
+    for group in by_variable(entries(model)):
+        if group[0].variable.trainable:
+            gradient = next((gradients.pop(each.key) for each in group if each.key in gradients), 0.0)
+            moved = before[group[0].key] - group[0].array()
+            scale = max(1.0, float(np.abs(gradient).max()))
+            np.testing.assert_allclose(moved / scale, gradient / scale, rtol=0, atol=tolerance, err_msg=group[0].key)
+    assert not gradients, f"the reference also trains {sorted(gradients)}"
+
+
+def check_saving(model, architecture, folder, tolerance):
+    """The reference reads what we write, finds nothing missing or left over, and computes the same."""
+    with tempfile.TemporaryDirectory() as saved:
+        model.save_pretrained(saved)
+        theirs, ours = (json.loads((Path(each) / "config.json").read_text()) for each in (folder, saved))
+        assert {key: value for key, value in theirs.items() if key in ours and ours[key] != value and key != "dtype"} == {}
+        report = reference.call(
+            "models.forward", architecture=architecture, checkpoint=saved, inputs=str(folder / "inputs.npz")
+        )
+        assert report["missing_keys"] == report["unexpected_keys"] == report["mismatched_keys"] == [], report
+        compare(dict(np.load(folder / "outputs.npz")), dict(np.load(Path(saved) / "outputs.npz")), tolerance)
+        stored = set(open_checkpoint(Path(saved) / "model.safetensors"))
+        if (folder / "model.safetensors").exists():
+            assert stored == set(open_checkpoint(folder / "model.safetensors"))
+
+
+def check_keras_file(model, arrays, expected, tolerance):
+    with tempfile.TemporaryDirectory() as saved:
+        path = Path(saved) / "model.keras"
+        model.save(path)
+        compare(expected, flatten(keras.saving.load_model(path)(**arrays, **FLAGS)), tolerance)

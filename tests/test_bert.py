@@ -1,0 +1,87 @@
+"""BERT against the reference: every head, every branch of the configuration."""
+
+import pytest
+
+from tests.parity import check
+
+TINY = {
+    "vocab_size": 60,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 40,
+}
+IDS = {"shape": [2, 11], "high": 60}
+MASK = [[1] * 11, [1] * 7 + [0] * 4]
+TYPES = [[0] * 5 + [1] * 6] * 2
+TEXT = {"input_ids": IDS, "attention_mask": MASK, "token_type_ids": TYPES}
+WORDS = [[1, 5, -100, 9] + [-100] * 7, [-100] * 4 + [3, 8, 2] + [-100] * 4]
+CLASSES = {"shape": [2, 11], "high": 3}
+
+HEADS = {
+    "BertModel": None,
+    "BertForPreTraining": {"labels": WORDS, "next_sentence_label": [0, 1]},
+    "BertForMaskedLM": {"labels": WORDS},
+    "BertForNextSentencePrediction": {"labels": [1, 0]},
+    "BertForSequenceClassification": {"labels": [2, 0]},
+    "BertForTokenClassification": {"labels": CLASSES},
+    "BertForQuestionAnswering": {"start_positions": [2, 15], "end_positions": [4, 6]},
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_head(head):
+    labels = 3 if "Classification" in head else 2
+    check(head, {**TINY, "num_labels": labels}, TEXT, HEADS[head])
+
+
+def test_multiple_choice():
+    inputs = {"input_ids": {"shape": [2, 3, 9], "high": 60}, "token_type_ids": {"shape": [2, 3, 9], "high": 2}}
+    check("BertForMultipleChoice", TINY, inputs, {"labels": [2, 0]})
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_relative_positions(kind):
+    check("BertForMaskedLM", {**TINY, "position_embedding_type": kind}, TEXT, {"labels": WORDS})
+
+
+def test_causal_language_model():
+    check("BertLMHeadModel", {**TINY, "is_decoder": True}, TEXT, {"labels": {"shape": [2, 11], "high": 60}})
+
+
+def test_decoder_behind_an_encoder():
+    inputs = {
+        **TEXT,
+        "encoder_hidden_states": {"shape": [2, 6, 24]},
+        "encoder_attention_mask": [[1] * 6, [1] * 4 + [0] * 2],
+    }
+    check("BertLMHeadModel", {**TINY, "is_decoder": True, "add_cross_attention": True}, inputs, {"labels": WORDS})
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_new", "silu"])
+def test_activations_and_untied_weights(activation):
+    config = {**TINY, "hidden_act": activation, "tie_word_embeddings": False, "layer_norm_eps": 1e-5}
+    check("BertForMaskedLM", config, {"input_ids": IDS}, {"labels": WORDS})
+
+
+def test_embeddings_and_positions_as_inputs():
+    positions = {"shape": [2, 11], "high": 40}
+    check("BertModel", {**TINY, "type_vocab_size": 1}, {"inputs_embeds": {"shape": [2, 11, 24]}, "position_ids": positions})
+
+
+def test_a_mask_per_query():
+    check("BertModel", TINY, {"input_ids": IDS, "attention_mask": [[[1] * 11] * 5 + [[1] * 6 + [0] * 5] * 6] * 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels"),
+    [
+        ({"num_labels": 1}, {"labels": [0.3, -1.2]}),
+        ({"num_labels": 3}, {"labels": [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]}),
+        ({"num_labels": 2, "problem_type": "regression"}, {"labels": [[0.3, 2.0], [-1.0, 0.5]]}),
+        ({"num_labels": 4, "classifier_dropout": 0.3, "hidden_dropout_prob": 0.0}, {"labels": [3, 1]}),
+    ],
+)
+def test_problem_types(settings, labels):
+    check("BertForSequenceClassification", {**TINY, **settings}, TEXT, labels)
