@@ -18,7 +18,7 @@ def _choose_backend():
     if chosen in _PACKAGES and importlib.util.find_spec(chosen) is None:
         raise ImportError(
             f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed: install it with "
-            f"`pip install -e '.[{chosen}]'` in the clone, or set KERAS_BACKEND to one of {', '.join(_PACKAGES)} that is."
+            f"`pip install -e '.[{chosen}]'` in the clone, or set KERAS_BACKEND to another of {', '.join(_PACKAGES)}."
         )
     settings = os.path.join(os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras")), "keras.json")
     if chosen or os.path.exists(settings):

@@ -17,7 +17,7 @@ _NOT_WRITTEN = ("transformers_version", "_name_or_path", "_commit_hash", "torch_
 
 
 class _ConfigType(type):
-    """Lets the constructor take what users of the reference write: `num_labels=3`, and settings by their common name."""
+    """Lets the constructor take what users of the reference write: `num_labels=3`, settings by their common name."""
 
     def __call__(cls, *, extra: dict[str, Any] | None = None, num_labels: int | None = None, **settings: Any):
         fields = cls.field_names()
@@ -110,7 +110,9 @@ class Config(metaclass=_ConfigType):
                 raise TypeError(f"{cls.__name__} has no setting {name!r}.{nearest(name, cls.setting_names())}")
         # Null means unset for these two, and old files spell the others differently.
         values = {key: value for key, value in values.items() if key != "model_type"}
-        values = {key: value for key, value in values.items() if value is not None or key not in ("id2label", "label2id")}
+        values = {
+            key: value for key, value in values.items() if value is not None or key not in ("id2label", "label2id")
+        }
         values.setdefault("dtype", values.get("torch_dtype"))
         if "id2label" not in values and "_num_labels" in values:
             values.setdefault("num_labels", values["_num_labels"])

@@ -30,15 +30,24 @@ def causal_lm(logits, labels):
     return cross_entropy(logits[:, :-1], labels[:, 1:])
 
 
-def binary_cross_entropy(logits, labels):
-    """Mean binary cross entropy of logits against labels between 0 and 1 of the same shape."""
+def binary_cross_entropy(logits, labels, mask=None):
+    """Mean binary cross entropy of logits against labels between 0 and 1, where the mask is 1 if there is one.
+
+    All are of one shape.
+    """
     labels = ops.cast(labels, logits.dtype)
-    return ops.mean(ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits)))
+    losses = ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
+    if mask is None:
+        return ops.mean(losses)
+    counted = ops.cast(ops.equal(mask, 1), losses.dtype)
+    return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)
 
 
 def mean_squared_error(predictions, labels):
     """Mean squared error of tensors of equal size."""
-    return ops.mean(ops.square(ops.reshape(predictions, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), predictions.dtype)))
+    return ops.mean(
+        ops.square(ops.reshape(predictions, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), predictions.dtype))
+    )
 
 
 def sequence_classification(logits, labels, config):

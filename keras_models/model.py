@@ -1,9 +1,10 @@
-"""PreTrainedModel: a keras.Model that reads and writes the hub's checkpoints, and knows its own inputs, loss and outputs."""
+"""PreTrainedModel: a keras.Model that reads and writes the hub's checkpoints and knows its own inputs."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -15,13 +16,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_models import losses, nn, runtime
-from keras_models.checkpoint import WEIGHT_FILES, open_checkpoint, save_weights
+from keras_models import nn, runtime
+from keras_models.checkpoint import WEIGHT_FILES, Checkpoint, open_checkpoint, save_weights
 from keras_models.checkpoint.load import LoadingReport, plan
 from keras_models.checkpoint.names import by_variable, entries
 from keras_models.config import Config, nearest, read_json, write_atomically
 from keras_models.hub import HubError, Repository, push_saved, split_options
 from keras_models.outputs import ModelOutput
+from keras_models.training.heads import HeadTraining, check_labels, to_array
 
 RECORDS = {
     "output_hidden_states": ("hidden_states",),
@@ -48,11 +50,11 @@ def _entered(model):
         _calls.stack = before
 
 
-class PreTrainedModel(nn.BareCall, keras.Model):
+class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     """Base of all models: a bare model or a model with a head.
 
-    A subclass constructs its layers in `__init__(config)` after `super().__init__(config)`, and computes a ModelOutput in
-    `call(**inputs)`. The path of attributes to a variable is the variable's name in checkpoints; an attribute may carry a
+    A subclass constructs its layers in `__init__(config)` after `super().__init__(config)`, and computes a ModelOutput
+    in `call(**inputs)`. The path of attributes to a variable is its name in checkpoints; an attribute may carry a
     trailing underscore where Keras reserves its name.
 
     Calling a model takes its inputs by name, in order, or as one dictionary; numpy arrays, lists and tensors of any
@@ -62,7 +64,6 @@ class PreTrainedModel(nn.BareCall, keras.Model):
 
     config_class: ClassVar[type[Config]]
     base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
-    label_names: ClassVar[tuple[str, ...]] = ("labels",)
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
     optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
 
@@ -88,7 +89,7 @@ class PreTrainedModel(nn.BareCall, keras.Model):
 
     built = nn.Layer.built
 
-    # -------------------------------------------------------------------------------------------------------------- call
+    # ------------------------------------------------------------------------------------------ call
 
     def __call__(self, *args: Any, training: bool | None = None, **kwargs: Any) -> ModelOutput:
         if _calls.stack:  # a part of a larger model: its inputs are in order already
@@ -104,16 +105,13 @@ class PreTrainedModel(nn.BareCall, keras.Model):
         symbolic = runtime.is_symbolic(inputs)
         bare = not training and not symbolic and not runtime.in_keras_call() and self._remat_mode is None
         with _entered(self), nn.records(names) as records, runtime.bare_calls(bare):
-            if bare and self._plain:
-                outputs = self._run(**inputs)
-            else:
-                outputs = super().__call__(**inputs, training=training)
-        outputs = ModelOutput(outputs)
+            direct = bare and self._plain
+            outputs = ModelOutput(self._run(**inputs) if direct else super().__call__(**inputs, training=training))
         outputs.update({name: tuple(found) for name, found in records.items() if found})
         if labels:
-            _check_labels(outputs, labels)
+            check_labels(outputs, labels)
             labels = {name: ops.convert_to_tensor(value) for name, value in labels.items()}
-            outputs = ModelOutput(loss=self.compute_head_loss(outputs, **labels), **outputs)
+            outputs = ModelOutput(loss=self.compute_head_loss(outputs, inputs, **labels), **outputs)
         return outputs
 
     def _wanted(self, flag: str, given: bool | None) -> bool:
@@ -127,7 +125,9 @@ class PreTrainedModel(nn.BareCall, keras.Model):
     def input_names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order in which they may be given by position."""
         parameters = inspect.signature(type(self)._run).parameters.values()
-        own = tuple(each.name for each in parameters if each.kind != each.VAR_KEYWORD and each.name not in ("self", "training"))
+        own = tuple(
+            each.name for each in parameters if each.kind != each.VAR_KEYWORD and each.name not in ("self", "training")
+        )
         bare = self.bare_model()
         if any(each.kind == each.VAR_KEYWORD for each in parameters) and bare is not self:
             own = (*bare.input_names, *(name for name in own if name not in bare.input_names))
@@ -137,6 +137,11 @@ class PreTrainedModel(nn.BareCall, keras.Model):
     def max_length(self) -> int | None:
         """The longest sequence of `input_ids` that the model has positions for; None where there is no limit."""
         return getattr(self.config, "max_position_embeddings", None)
+
+    @property
+    def ignores_padding(self) -> bool:
+        """Whether tokens that `attention_mask` leaves out, added at the end, change no other output."""
+        return "attention_mask" in self.input_names
 
     def prepare_inputs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Brings inputs to tensors of this backend, by name.
@@ -216,7 +221,7 @@ class PreTrainedModel(nn.BareCall, keras.Model):
     def _pad_to_bucket(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """The inputs padded to the next size of a bucket, or None where they have that size or are not plain texts."""
         ids = inputs.get("input_ids")
-        if ids is None or "attention_mask" not in self.input_names:
+        if ids is None or not self.ignores_padding:
             return None
         if any(tuple(each.shape) != tuple(ids.shape) for each in inputs.values()):
             return None
@@ -254,136 +259,7 @@ class PreTrainedModel(nn.BareCall, keras.Model):
             self._compiled_forwards[key] = runtime.output_spec(functools.partial(self, **flags), **free)
         return self._compiled_forwards[key]
 
-    # -------------------------------------------------------------------------------------------------------------- loss
-
-    def head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
-        """The loss of this head, a scalar tensor; takes the labels by the names in `label_names`."""
-        raise TypeError(f"{type(self).__name__} has no head with a loss: use one of the ...For... classes.")
-
-    def compute_head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
-        """`head_loss` after checking that all labels it needs are there."""
-        needed = inspect.signature(self.head_loss).parameters.values()
-        missing = [each.name for each in needed if each.default is each.empty and each.name not in ("outputs", *labels)]
-        missing = [name for name in missing if name in self.label_names]
-        if missing:
-            raise ValueError(f"{type(self).__name__} needs {' and '.join(missing)} too, besides {', '.join(labels)}.")
-        return self.head_loss(outputs, **labels)
-
-    # ------------------------------------------------------------------------------------------------------ Keras' fit
-
-    def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any):
-        """`keras.Model.compile`; with no loss given, the head's own is used.
-
-        An optimizer given by name starts a pretrained model at a learning rate of 5e-5, since Keras' default of 1e-3
-        would destroy what it has learnt; give an optimizer object to choose.
-        """
-        if isinstance(optimizer, str) and self._pretrained:
-            optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": 5e-5}})
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-
-    def compile_from_config(self, config: dict[str, Any]):
-        """What `.keras` files restore: `compile` with the settings that were in force."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any):
-        """`keras.Model.fit`; x may be what a preprocessor returns, labels may be in y or in x."""
-        x, y = self._training_arrays(x, y)
-        if isinstance(kwargs.get("validation_data"), (tuple, list)):
-            data = kwargs["validation_data"]
-            kwargs["validation_data"] = (*self._training_arrays(*data[:2]), *data[2:])
-        return super().fit(x, y, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any):
-        """`keras.Model.evaluate`; takes what `fit` takes."""
-        return super().evaluate(*self._training_arrays(x, y), **kwargs)
-
-    def predict(self, x: Any, **kwargs: Any) -> ModelOutput:
-        """`keras.Model.predict`: the outputs for all of x, as NumPy arrays."""
-        return super().predict(self._training_arrays(x)[0], **kwargs)
-
-    def train_on_batch(self, x: Any, y: Any = None, **kwargs: Any):
-        """`keras.Model.train_on_batch`; takes what `fit` takes."""
-        return super().train_on_batch(*self._training_arrays(x, y), **kwargs)
-
-    def test_on_batch(self, x: Any, y: Any = None, **kwargs: Any):
-        """`keras.Model.test_on_batch`; takes what `fit` takes."""
-        return super().test_on_batch(*self._training_arrays(x, y), **kwargs)
-
-    def predict_on_batch(self, x: Any) -> ModelOutput:
-        """`keras.Model.predict_on_batch`: the outputs as NumPy arrays."""
-        return super().predict_on_batch(self._training_arrays(x)[0])
-
-    def _training_arrays(self, x: Any, y: Any = None) -> tuple[Any, Any]:
-        """Encodings, lists and lists of numbers as dictionaries of arrays; datasets and generators as they are."""
-        if isinstance(x, Mapping):
-            x = {name: to_array(name, value) for name, value in x.items() if value is not None}
-            self._check_length(x)
-        if isinstance(y, Mapping):
-            y = {name: to_array(name, value) for name, value in y.items()}
-        elif isinstance(y, (list, np.ndarray)):
-            y = to_array("y", y)
-            if type(self).__name__.endswith(("ForSequenceClassification", "ForTokenClassification")):
-                check_classes(y, self.config.num_labels)
-        return x, y
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss given to `compile`, on the logits; else the head's own, which labels inside x have brought along."""
-        y = self._labels(x, y)
-        if self._compile_loss is not None:
-            return super().compute_loss(x, y, _logits(y_pred), sample_weight, training)
-        loss = y_pred.get("loss")
-        if loss is None:
-            if y is None:
-                raise ValueError(f"{type(self).__name__} got no labels: pass y, or {' and '.join(self.label_names)} in x.")
-            loss = self.compute_head_loss(y_pred, **self._named_labels(y))
-        for extra in self.losses:
-            loss = loss + ops.sum(extra)
-        return loss
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics such as "accuracy" see the logits and the labels; weighted metrics leave out labels of -100."""
-        y = self._labels(x, y)
-        ignorable = y is not None and not isinstance(y, (Mapping, tuple, list)) and len(y.shape) > 1
-        if sample_weight is None and ignorable and keras.backend.is_int_dtype(y.dtype):
-            sample_weight = ops.cast(ops.not_equal(y, losses.IGNORE), "float32")
-        return super().compute_metrics(x, y, _logits(y_pred), sample_weight)
-
-    def _labels(self, x: Any, y: Any) -> Any:
-        if y is not None or not isinstance(x, Mapping):
-            return y
-        found = {name: x[name] for name in self.label_names if name in x}
-        return found if len(found) > 1 else next(iter(found.values()), None)
-
-    def _named_labels(self, y: Any) -> dict[str, Any]:
-        if isinstance(y, Mapping):
-            return dict(y)
-        return dict(zip(self.label_names, y if isinstance(y, (list, tuple)) else (y,), strict=False))
-
-    def enable_lora(self, rank: int, targets: tuple[str, ...] = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin")):
-        """Freezes the model but its head, and trains low-rank additions to the layers named in `targets` instead.
-
-        Args:
-            rank: of the additions.
-            targets: names of attributes that hold a `Dense` or `Embedding` layer.
-
-        Source: LoRA, https://arxiv.org/abs/2106.09685
-
-        Raises:
-            ValueError: no layer has one of these names.
-        """
-        found = {id(each.layer): each.layer for each in entries(self) if set(targets) & set(each.key.split(".")[-2:-1])}
-        if not found:
-            raise ValueError(f"{type(self).__name__} has no layer named {' or '.join(targets)}; name others in targets=.")
-        self.bare_model().trainable = False
-        for layer in found.values():
-            layer.trainable = True
-            layer.enable_lora(rank)
-            if getattr(layer, "bias", None) is not None:
-                layer.bias.trainable = False
-
-    # ------------------------------------------------------------------------------------------------- loading and saving
+    # ---------------------------------------------------------------------------- loading and saving
 
     @classmethod
     def from_pretrained(
@@ -398,8 +274,8 @@ class PreTrainedModel(nn.BareCall, keras.Model):
     ) -> Self | tuple[Self, dict[str, list]]:
         """Loads a checkpoint from a folder or the hub.
 
-        Reads safetensors, PyTorch .bin, TensorFlow .h5 and Flax .msgpack files, in one piece or in shards. The tensors of
-        a bare model load into a model with a head and the other way round.
+        Reads safetensors, PyTorch .bin, TensorFlow .h5 and Flax .msgpack files, whole or in shards. The tensors of a
+        bare model load into a model with a head and the other way round.
 
         Args:
             source: a folder or a hub id.
@@ -424,7 +300,7 @@ class PreTrainedModel(nn.BareCall, keras.Model):
         elif overrides:
             raise TypeError(f"With config= given, set {', '.join(overrides)} on it instead.")
         repository = Repository(source, **hub)
-        checkpoint = open_checkpoint(_weights(repository), fetch=lambda name: repository.file(name, required=True))
+        checkpoint = _open(repository)
         if dtype == "auto":
             dtype = config.dtype or next(str(t.dtype) for t in checkpoint.values() if t.dtype.kind not in "iub")
         with _dtype_scope(dtype):
@@ -472,8 +348,6 @@ class PreTrainedModel(nn.BareCall, keras.Model):
         self.config.dtype = keras.backend.standardize_dtype(self.variable_dtype)
         self.config.save_pretrained(folder)
         if self.generation_config is not None:
-            import json
-
             write_atomically(folder / "generation_config.json", json.dumps(self.generation_config, indent=2) + "\n")
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "5GB", **options: Any) -> str:
@@ -545,55 +419,17 @@ def _through_call(run: Callable) -> Callable:
     return call
 
 
-def to_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of what users pass as an input or as labels.
-
-    Raises:
-        ValueError: a list of lists of different lengths.
-        TypeError: no numbers.
-    """
-    try:
-        array = ops.convert_to_numpy(value) if ops.is_tensor(value) else np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} has rows of different lengths: pad them, e.g. with tokenizer(..., padding=True, truncation=True)."
-        ) from error
-    if array.dtype.kind not in "biuf" and array.dtype.name not in ("bfloat16", "float16"):
-        raise TypeError(f"{name} holds {type(value).__name__} of {array.dtype}, not numbers; pass what a preprocessor returns.")
-    return array
-
-
-def check_classes(labels: np.ndarray, count: int):
-    """Raises ValueError for a class that the head does not have."""
-    if count < 2 or labels.dtype.kind not in "iu":  # a regression, or probabilities
-        return
-    wrong = labels[(labels >= count) | ((labels < 0) & (labels != losses.IGNORE))]
-    if wrong.size:
-        raise ValueError(
-            f"Label {wrong.flat[0]} is out of range: the model has {count} classes, 0 to {count - 1}; "
-            "load it with num_labels= as many as the data has."
-        )
-
-
-def _check_labels(outputs: ModelOutput, labels: dict[str, Any]):
-    logits, classes = outputs.get("logits"), labels.get("labels")
-    if logits is not None and isinstance(classes, np.ndarray) and classes.ndim == len(logits.shape) - 1:
-        check_classes(classes, logits.shape[-1])
-
-
-def _logits(outputs: Any) -> Any:
-    return outputs.get("logits", outputs) if isinstance(outputs, ModelOutput) else outputs
-
-
 def _stored_array(entry, dtype) -> np.ndarray:
     return np.asarray(entry.array(), dtype=dtype)
 
 
-def _weights(repository: Repository) -> Path:
+def _open(repository: Repository) -> Checkpoint:
     for name in WEIGHT_FILES:
         path = repository.file(name)
         if path is not None:
-            return path
+            if path.suffix == ".json" and not repository.is_local:  # all shards at once
+                repository.files(sorted(set(read_json(path).get("weight_map", {}).values())))
+            return open_checkpoint(path, fetch=lambda shard: repository.file(shard, required=True))
     raise HubError(f"{repository} holds no weights: looked for {', '.join(WEIGHT_FILES)}.")
 
 

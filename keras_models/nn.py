@@ -1,4 +1,4 @@
-"""What model files share: Keras layers that exist once constructed, attention, activations, records of what passes by."""
+"""What model files share: layers that exist once constructed, attention, activations, records of what passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from keras import ops
 
 from keras_models import runtime
 from keras_models.config import nearest
-
 
 _structure = 0  # counts changes to the layers of models that exist: compiled programs of an older count are stale
 
@@ -47,11 +46,11 @@ def _normal():
     return keras.initializers.RandomNormal(stddev=_settings.initializer_range)
 
 
-# ---------------------------------------------------------------------------------------------------------------- layers
+# -------------------------------------------------------------------------------------------- layers
 
 
 class BareCall:
-    """Mixin: a layer that plain inference calls directly; anything with types to convert or a quantized policy goes Keras' way."""
+    """Mixin: plain inference calls the layer directly; mixed precision and quantized policies go Keras' way."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -83,7 +82,7 @@ def _is_plain(policy) -> bool:
 
 
 class Layer(BareCall, keras.layers.Layer):
-    """A layer made of layers. Its variables exist when `__init__` returns, so it never needs a trial call to be built."""
+    """A layer made of layers. Its variables exist when `__init__` returns, so no trial call builds it."""
 
     @property
     def built(self) -> bool:
@@ -125,15 +124,14 @@ class TiedDense(BareCall, keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        table = ops.transpose(ops.convert_to_tensor(self.tied_to.embeddings))
-        return runtime.linear(inputs, table, self.bias, None)
+        return runtime.linear(inputs, ops.transpose(self.tied_to.table()), self.bias, None)
 
 
 class Embedding(BareCall, keras.layers.Embedding):
     """`keras.layers.Embedding`: integers -> rows of a (count, size) table; the row `padding_idx` is not trained."""
 
-    def __init__(self, count: int, size: int, padding_idx: int | None = None):
-        super().__init__(count, size, embeddings_initializer=_normal())
+    def __init__(self, count: int, size: int, padding_idx: int | None = None, initializer: Callable | None = None):
+        super().__init__(count, size, embeddings_initializer=initializer or _normal())
         self.padding_idx = padding_idx
         self.build()
 
@@ -143,7 +141,16 @@ class Embedding(BareCall, keras.layers.Embedding):
             return rows
         return ops.where(ops.expand_dims(inputs == self.padding_idx, -1), ops.stop_gradient(rows), rows)
 
+    def table(self):
+        """The table as a tensor, whether LoRA adds to it or it is quantized: what an output layer multiplies with."""
+        table = ops.convert_to_tensor(self.embeddings)
+        if self.quantization_mode is None:
+            return table
+        return ops.cast(table, self.compute_dtype) / ops.expand_dims(self.embeddings_scale, -1)
+
     def quantize(self, mode=None, type_check=True, config=None):
+        if mode != "int8":
+            raise NotImplementedError(f"Embedding tables can be quantized to int8, not to {mode}.")
         super().quantize(mode, type_check=False, config=config)
 
 
@@ -163,13 +170,13 @@ class Dropout(BareCall, keras.layers.Dropout):
 
 
 def output_projection(embedding: Embedding, config, size: int | None = None) -> Dense | TiedDense:
-    """The layer from features to vocabulary: the embedding's own table if the configuration ties them, else a new one."""
+    """The layer from features to vocabulary: the embedding's table if the configuration ties them, else its own."""
     if config.tie_word_embeddings:
         return TiedDense(embedding)
     return Dense(size or embedding.output_dim, embedding.input_dim)
 
 
-# ------------------------------------------------------------------------------------------------------------ activations
+# --------------------------------------------------------------------------------------- activations
 
 
 def gelu(x):
@@ -250,7 +257,7 @@ def get_activation(name: str | Callable) -> Callable:
     return ACTIVATIONS[name]
 
 
-# -------------------------------------------------------------------------------------------------------------- attention
+# ----------------------------------------------------------------------------------------- attention
 
 
 def split_heads(x, heads: int):
@@ -328,7 +335,7 @@ def lowest(dtype: str) -> float:
     return float(ml_dtypes.finfo(keras.backend.standardize_dtype(dtype)).min)
 
 
-# ---------------------------------------------------------------------------------------------------------------- records
+# ------------------------------------------------------------------------------------------- records
 
 
 @contextmanager

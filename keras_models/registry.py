@@ -23,7 +23,8 @@ class Task:
     file: str  # in keras_models/pipelines
     pipeline: str
     auto: str
-    default: str
+    default: str | None  # a hub id, or "preset:NAME" for one of keras_models/presets
+    revision: str | None = None  # of the default on the hub
 
 
 _HEADS = {  # task -> how the reference ends the class's name
@@ -53,6 +54,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         "bert", "Bert", f"base pretraining masked-lm next-sentence-prediction {_TEXT_HEADS}", "BertTokenizer",
         causal_lm="BertLMHeadModel",
     ),
+    "distilbert": _row(
+        "distilbert", "DistilBert", f"base masked-lm {_TEXT_HEADS}", "DistilBertTokenizer",
+        pretraining="DistilBertForMaskedLM",
+    ),
+    "electra": _row("electra", "Electra", f"base pretraining masked-lm causal-lm {_TEXT_HEADS}", "ElectraTokenizer"),
+    "roberta": _row(
+        "roberta", "Roberta", f"base masked-lm causal-lm {_TEXT_HEADS}", "RobertaTokenizer",
+        pretraining="RobertaForMaskedLM",
+    ),
 }  # fmt: skip
 
 AUTO_CLASSES: dict[str, str] = {
@@ -66,6 +76,32 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForMultipleChoice": "multiple-choice",
 }
+
+TASKS: dict[str, Task] = {
+    "text-classification": Task(
+        "text_classification", "TextClassificationPipeline", "AutoModelForSequenceClassification", "preset:sst2-electra"
+    ),
+    "token-classification": Task(
+        "token_classification", "TokenClassificationPipeline", "AutoModelForTokenClassification",
+        "dbmdz/bert-large-cased-finetuned-conll03-english", "4c53496",
+    ),
+    "question-answering": Task(
+        "question_answering", "QuestionAnsweringPipeline", "AutoModelForQuestionAnswering",
+        "distilbert/distilbert-base-cased-distilled-squad", "564e9b5",
+    ),
+    "fill-mask": Task(
+        "fill_mask", "FillMaskPipeline", "AutoModelForMaskedLM", "distilbert/distilroberta-base", "fb53ab8"
+    ),
+    "zero-shot-classification": Task(
+        "zero_shot", "ZeroShotClassificationPipeline", "AutoModelForSequenceClassification",
+        "facebook/bart-large-mnli", "d7645e1",
+    ),
+    "feature-extraction": Task(
+        "feature_extraction", "FeatureExtractionPipeline", "AutoModel", "distilbert/distilbert-base-cased", "6ea8117"
+    ),
+}  # fmt: skip
+
+TASK_ALIASES: dict[str, str] = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 
 
 def public_names() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """One check for every model: it computes, learns, saves and restores exactly what the reference does."""
 
 import json
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -9,8 +10,9 @@ import keras
 import numpy as np
 
 import keras_models
-from keras_models.checkpoint import open_checkpoint
+from keras_models.checkpoint import open_checkpoint, save_weights
 from keras_models.checkpoint.names import by_variable, entries
+from keras_models.config import Config
 from tests import reference
 
 TOLERANCE = 1e-4
@@ -20,14 +22,16 @@ FLAGS = {"output_hidden_states": True, "output_attentions": True}
 def check(architecture, config, inputs, labels=None, tolerance=TOLERANCE, **save):
     """Compares our class of this name with the reference's on a tiny random checkpoint.
 
-    All outputs, hidden states and attentions; all losses; gradients of the first loss for every variable; a compiled pass
-    against an eager one; what we save, re-read by the reference; a round trip through a `.keras` file.
+    All outputs, hidden states and attentions; all losses; gradients of the first loss for every variable; a compiled
+    pass and an eager one; what we save, re-read by the reference; a round trip through a `.keras` file.
 
     Args:
         architecture, config, inputs, labels, save: see tests/reference/models.py.
         tolerance: absolute, on values of order one.
     """
-    folder = reference.make("models.checkpoint", architecture=architecture, config=config, inputs=inputs, labels=labels, save=save)
+    folder = reference.make(
+        "models.checkpoint", architecture=architecture, config=config, inputs=inputs, labels=labels, save=save
+    )
     model = load(architecture, folder)
     arrays = dict(np.load(folder / "inputs.npz"))
     expected = dict(np.load(folder / "outputs.npz"))
@@ -96,7 +100,9 @@ def check_saving(model, architecture, folder, tolerance):
     with tempfile.TemporaryDirectory() as saved:
         model.save_pretrained(saved)
         theirs, ours = (json.loads((Path(each) / "config.json").read_text()) for each in (folder, saved))
-        assert {key: value for key, value in theirs.items() if key in ours and ours[key] != value and key != "dtype"} == {}
+        assert {
+            key: value for key, value in theirs.items() if key in ours and ours[key] != value and key != "dtype"
+        } == {}
         report = reference.call(
             "models.forward", architecture=architecture, checkpoint=saved, inputs=str(folder / "inputs.npz")
         )
@@ -112,3 +118,39 @@ def check_keras_file(model, arrays, expected, tolerance):
         path = Path(saved) / "model.keras"
         model.save(path)
         compare(expected, flatten(keras.saving.load_model(path)(**arrays, **FLAGS)), tolerance)
+
+
+def check_defaults(config):
+    """The configuration class of this name has the reference's settings, with its defaults, under its common names."""
+    kind = getattr(keras_models, config)
+    expected = reference.call("text_models.defaults", config=config)
+    own = set(kind.field_names()) - set(Config.field_names())
+    assert own <= set(expected["settings"]), own - set(expected["settings"])
+    found = kind().to_dict()
+    assert {name: expected["settings"][name] for name in own} == {name: found[name] for name in own}
+    special = [name for name in Config.field_names() if name.endswith("_token_id")]
+    assert {name: expected["settings"][name] for name in special} == {name: getattr(kind(), name) for name in special}
+    assert kind.attribute_map == expected["map"]
+
+
+def rewrite(folder, target, change):
+    """A copy of a checkpoint whose tensors went through `change`, a function of a dictionary of arrays."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.npz", "*.safetensors"))
+    tensors = change({name: tensor.read() for name, tensor in open_checkpoint(folder / "model.safetensors").items()})
+    save_weights([(name, a.shape, a.dtype, lambda a=a: a) for name, a in tensors.items()], target)
+    return target
+
+
+def check_old_names(architecture, folder, target, change):
+    """A reference checkpoint whose tensors went through `change` loads without a warning and computes the same.
+
+    Returns:
+        The names of tensors that the model has no place for.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        source = rewrite(folder, target, change)
+        model, report = getattr(keras_models, architecture).from_pretrained(source, output_loading_info=True)
+    compare(dict(np.load(folder / "outputs.npz")), flatten(model(**dict(np.load(folder / "inputs.npz")), **FLAGS)))
+    assert report["missing_keys"] == report["mismatched_keys"] == []
+    return sorted(report["unexpected_keys"])

@@ -1,8 +1,10 @@
 """BERT against the reference: every head, every branch of the configuration."""
 
+import numpy as np
 import pytest
 
-from tests.parity import check
+from keras_models import BertConfig, BertModel
+from tests.parity import check, check_defaults
 
 TINY = {
     "vocab_size": 60,
@@ -56,7 +58,23 @@ def test_decoder_behind_an_encoder():
         "encoder_hidden_states": {"shape": [2, 6, 24]},
         "encoder_attention_mask": [[1] * 6, [1] * 4 + [0] * 2],
     }
-    check("BertLMHeadModel", {**TINY, "is_decoder": True, "add_cross_attention": True}, inputs, {"labels": WORDS})
+    # With a cache, the reference mistakes every query for the last one when it computes relative positions.
+    decoder = {"is_decoder": True, "add_cross_attention": True, "use_cache": False}
+    config = {**TINY, **decoder, "position_embedding_type": "relative_key"}
+    check("BertLMHeadModel", config, inputs, {"labels": WORDS})
+
+
+def test_settings_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="Unknown position_embedding_type 'rotary': use absolute, relative_key or"):
+        BertModel(BertConfig(**TINY, position_embedding_type="rotary"))
+    with pytest.raises(ValueError, match="is_decoder=True as well"):
+        BertModel(BertConfig(**TINY, add_cross_attention=True))
+    with pytest.raises(ValueError, match="encoder_hidden_states was given to a model without cross-attention"):
+        BertModel(BertConfig(**TINY))(input_ids=[[1, 2]], encoder_hidden_states=np.zeros((1, 3, 24)))
+
+
+def test_configuration():
+    check_defaults("BertConfig")
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu_new", "silu"])
@@ -67,7 +85,11 @@ def test_activations_and_untied_weights(activation):
 
 def test_embeddings_and_positions_as_inputs():
     positions = {"shape": [2, 11], "high": 40}
-    check("BertModel", {**TINY, "type_vocab_size": 1}, {"inputs_embeds": {"shape": [2, 11, 24]}, "position_ids": positions})
+    check(
+        "BertModel",
+        {**TINY, "type_vocab_size": 1},
+        {"inputs_embeds": {"shape": [2, 11, 24]}, "position_ids": positions},
+    )
 
 
 def test_a_mask_per_query():

@@ -6,6 +6,7 @@ or two parts. A head keeps copies of the tensors it ties to (`mlm___cls/tf_bert_
 """
 
 import h5py
+import numpy as np
 
 from keras_models.checkpoint.tensors import Checkpoint, CheckpointError, File, FileTensor, LoadedTensor, Stream, Tensor
 
@@ -19,6 +20,8 @@ KINDS = {
     "moving_variance": "running_var",
 }
 KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}  # (in, out), (w, in, out), (h, w, in, out) to (out, in, ...)
+
+DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError)  # what h5py raises for broken files
 
 
 def read(file: File) -> Checkpoint:
@@ -38,7 +41,9 @@ def read(file: File) -> Checkpoint:
             variable = path if path in layers else path.split("/", 1)[-1]
             name, shape, axes = convert(variable, dataset.shape, has_class=path not in layers)
             tensors.setdefault(name, _tensor(file, dataset, shape, axes))
-    except (OSError, RuntimeError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except DAMAGED as error:
         raise CheckpointError(f"{file.path} is truncated or corrupt: {error}.") from None
     return Checkpoint(tensors, "h5", {}, [file.close])
 
@@ -62,5 +67,12 @@ def _tensor(file: File, dataset: h5py.Dataset, shape: tuple[int, ...], axes: tup
         raise CheckpointError(f"{file.path} keeps {dataset.name!r} in other files, which weights may not.")
     offset, dtype = dataset.id.get_offset(), dataset.dtype.newbyteorder("=")
     if offset is None or dtype != dataset.dtype:  # in chunks, compressed, never written, or of the other byte order
-        return LoadedTensor(lambda: dataset[()].astype(dtype, copy=False).reshape(shape), shape, dtype, axes)
+        return LoadedTensor(lambda: _load(file, dataset).astype(dtype, copy=False).reshape(shape), shape, dtype, axes)
     return FileTensor(file, offset, shape, dtype, axes)
+
+
+def _load(file: File, dataset: h5py.Dataset) -> np.ndarray:
+    try:
+        return dataset[()]
+    except DAMAGED as error:
+        raise CheckpointError(f"{file.path}: {dataset.name!r} cannot be read: {error}.") from None

@@ -24,7 +24,9 @@ class LoadingReport:
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)  # name, stored, model's
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(
+        default_factory=list
+    )  # name, stored, model's
 
     def to_dict(self) -> dict[str, list]:
         """The report under the reference's names."""

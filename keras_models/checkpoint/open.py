@@ -51,7 +51,7 @@ def _reader(path: Path, head: bytes) -> Callable[[File], Checkpoint]:
         raise CheckpointError(f"{path} is a Git LFS pointer, not weights: run `git lfs pull`, or download the file.")
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         raise CheckpointError(f"{path} is a web page, not weights: the download answered with one; download it again.")
-    if safetensors.looks_like(head) or path.suffix == ".safetensors":
+    if safetensors.looks_like(head):
         return safetensors.read
     if head.startswith(hdf5.MAGIC):
         return hdf5.read
@@ -61,6 +61,8 @@ def _reader(path: Path, head: bytes) -> Callable[[File], Checkpoint]:
         return pickle_.read_legacy
     if msgpack_.looks_like(head):
         return msgpack_.read
+    if path.suffix == ".safetensors":  # it says best what is wrong
+        return safetensors.read
     raise CheckpointError(f"{path} is no weight file: neither safetensors, nor a PyTorch .bin, HDF5 or Flax msgpack.")
 
 

@@ -86,6 +86,8 @@ class Strided(NamedTuple):
     strides: tuple[int, ...]
 
 
+# What zipfile raises for broken archives, encrypted ones and unknown compressions.
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, LookupError, RuntimeError, ValueError)
 MARK, DROPPED = object(), object()
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "EMPTY_SET": DROPPED, "MARK": MARK}
 LITERALS = {
@@ -112,7 +114,7 @@ class Machine:
                 self._step(opcode.name, argument)
         except CheckpointError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError, struct.error) as error:
             raise CheckpointError(f"{self.path} is truncated or corrupt: {error or type(error).__name__}.") from None
 
     def _step(self, name: str, argument):
@@ -250,7 +252,7 @@ def read_zip(file: File) -> Checkpoint:
     """The tensors of a torch.save archive; CheckpointError if it is damaged or holds more than weights."""
     try:
         archive = zipfile.ZipFile(io.BufferedReader(Stream(file)))
-    except zipfile.BadZipFile as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{file.path} is truncated or corrupt: {error}.") from None
     entries = {entry.filename: entry for entry in archive.infolist()}
     root = next((name.removesuffix("data.pkl") for name in entries if name.split("/")[1:] == ["data.pkl"]), None)
@@ -277,7 +279,9 @@ def read_zip(file: File) -> Checkpoint:
 def _unpack(file: File, archive: zipfile.ZipFile, entry: zipfile.ZipInfo | str) -> bytes:
     try:
         return archive.read(entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except DAMAGED as error:
         raise CheckpointError(f"{file.path} is truncated or corrupt: {error}.") from None
 
 
@@ -298,6 +302,8 @@ def read_legacy(file: File) -> Checkpoint:
         position += 8 + storage.count * storage.dtype.itemsize
     if position > file.size:
         raise CheckpointError(f"{file.path} is truncated: its storages need {position} bytes, {file.size} are there.")
+    if machine.storages.keys() != starts.keys():
+        raise CheckpointError(f"{file.path} is corrupt: its list of storages is incomplete.")
     return _checkpoint(file, content, lambda storage: starts[storage.key])
 
 
@@ -325,9 +331,10 @@ def _tensor(file: File, item: Strided, place: int | Callable[[], bytes]) -> Tens
         return FileTensor(file, place + item.start, stored, item.dtype, np.argsort(order).tolist())
 
     def load() -> np.ndarray:
-        size = item.span * item.dtype.itemsize
-        content = file.read(place + item.start, size) if isinstance(place, int) else place()[item.start :][:size]
-        flat = np.frombuffer(content, item.dtype, item.span)
+        if isinstance(place, int):
+            file.read_into(flat := np.empty(item.span, item.dtype), place + item.start)
+        else:
+            flat = np.frombuffer(place(), item.dtype, item.span, item.start)
         strides = [stride * item.dtype.itemsize for stride in item.strides]
         return np.lib.stride_tricks.as_strided(flat, item.shape, strides).copy()
 

@@ -37,13 +37,13 @@ def looks_like(head: bytes) -> bool:
 def read(file: File) -> Checkpoint:
     """The tensors of a safetensors file; CheckpointError says what is wrong with a broken one."""
     start, header = _header(file)
-    metadata = header.pop("__metadata__", None) or {}
-    tensors, spans = {}, []
-    for name, entry in header.items():
-        dtype, shape, begin, end = _entry(file, name, entry)
-        spans.append((begin, end, name))
-        tensors[name] = FileTensor(file, start + begin, shape, dtype)
-    _check_spans(file, sorted(spans), file.size - start)
+    metadata = header.pop("__metadata__", {})
+    entries = {name: _entry(file, name, entry) for name, entry in header.items()}
+    spans = sorted((begin, end, name) for name, (_, _, begin, end) in entries.items())
+    _check_spans(file, spans, file.size - start)
+    tensors = {
+        name: FileTensor(file, start + begin, shape, dtype) for name, (dtype, shape, begin, _) in entries.items()
+    }
     return Checkpoint(tensors, "safetensors", metadata, [file.close])
 
 
@@ -57,8 +57,8 @@ def _header(file: File) -> tuple[int, dict]:
         header = json.loads(file.read(8, size))
     except ValueError as error:
         raise CheckpointError(f"{file.path} is corrupt: its header is not JSON ({error}).") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{file.path} is corrupt: its header is not a JSON object.")
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        raise CheckpointError(f"{file.path} is corrupt: its header, or the metadata in it, is not a JSON object.")
     return 8 + size, header
 
 

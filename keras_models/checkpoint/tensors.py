@@ -30,7 +30,7 @@ class File:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file = io.FileIO(path)
         self._lock = Lock()
         self._map: mmap.mmap | None = None
         self.size = os.fstat(self._file.fileno()).st_size
@@ -165,7 +165,7 @@ class FileTensor(Tensor):
             target = target.reshape(-1)
             if target.dtype == self.dtype:
                 return self._file.read_into(target, self._offset)
-        # Transposing goes by as many rows as make a cache line of the result: the fastest way with numpy, 2-5x `a.T`.
+        # Transposing goes by as many rows as make a cache line of the result: 1.5-7x the speed of copying `a.T`.
         rows = max(1, CACHE_LINE // target.itemsize) if target.ndim > 1 else BLOCK // self.dtype.itemsize
         row_bytes = math.prod(target.shape[1:]) * self.dtype.itemsize
         step = max(1, BLOCK // max(1, row_bytes * rows)) * rows

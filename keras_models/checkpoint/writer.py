@@ -123,7 +123,7 @@ def _temporary(folder: Path) -> Path:
 
 def _write_file(path: Path, entries: list[Entry], metadata: dict[str, str]):
     entries = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))  # so that each is aligned
-    header, position = {"__metadata__": metadata}, 0
+    header, position = {"__metadata__": {key: str(value) for key, value in metadata.items()}}, 0
     for entry in entries:
         span = [position, position + entry.nbytes]
         header[entry.name] = {"dtype": KINDS[entry.dtype], "shape": list(entry.shape), "data_offsets": span}

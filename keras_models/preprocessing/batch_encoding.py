@@ -161,7 +161,7 @@ class BatchEncoding(dict):
             return self
         kind = tensor_kind(tensor_type)
         for name, value in self.items():
-            array = _array(name, [value] if prepend_batch_axis else value, keep_doubles=kind == "np")
+            array = _array(name, [value] if prepend_batch_axis else value, for_numpy=kind == "np")
             if kind != "np":
                 from keras_models.runtime.interop import to_framework  # imports Keras, which lists and numpy do without
 
@@ -206,7 +206,7 @@ def to_list(value: Any) -> Any:
     return np.asarray(value.cpu() if hasattr(value, "cpu") else value).tolist()
 
 
-def _array(name: str, value: Any, keep_doubles: bool) -> np.ndarray:
+def _array(name: str, value: Any, for_numpy: bool) -> np.ndarray:
     value = value.cpu() if hasattr(value, "cpu") else value
     try:
         array = np.asarray(value)
@@ -214,10 +214,10 @@ def _array(name: str, value: Any, keep_doubles: bool) -> np.ndarray:
         raise ValueError(
             f"The rows of {name!r} have different lengths and make no tensor: pass padding=True and truncation=True."
         ) from error
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf" and not (for_numpy and array.dtype.kind == "U"):
         raise ValueError(
             f"{name!r} holds {array.dtype} values, which make no tensor: take it out, or make them numbers."
         )
     if array.size == 0:
         return array.astype("int64")
-    return array if keep_doubles or array.dtype != np.float64 else array.astype("float32")
+    return array if for_numpy or array.dtype != np.float64 else array.astype("float32")

@@ -71,11 +71,10 @@ class SpecialTokens:
         self._special |= named
 
     def __getattr__(self, name: str) -> Any:
-        special = self.__dict__.get("_special", {})
-        for suffix, convert in (("", str), ("_id", lambda token: self.convert_tokens_to_ids(str(token)))):
-            key = name.removesuffix(suffix)
-            if name.endswith(suffix) and key in self.__dict__.get("extra_special_tokens", {}):
-                return convert(special[key])
+        key = name.removesuffix("_id")
+        if key in self.__dict__.get("extra_special_tokens", {}):
+            token = str(self._special[key])
+            return token if key == name else self.convert_tokens_to_ids(token)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     @property
@@ -151,8 +150,8 @@ class SpecialTokens:
             if name not in self._special:
                 raise ValueError(f"{name!r} is not the name of a special token; those are {list(self._special)}.")
             if name != MORE_SPECIAL_TOKENS:
-                setattr(self, name, _special(value))
-                new.append(_special(value))
+                self._special[name] = _special(value)
+                new.append(self._special[name])
                 continue
             present = [] if replace_additional_special_tokens else self._special[name]
             known = {str(token) for token in present}
@@ -163,4 +162,6 @@ class SpecialTokens:
 
 
 def _special(token: str | AddedToken) -> AddedToken:
+    if not isinstance(token, (str, AddedToken)):
+        raise TypeError(f"A token must be a string or an AddedToken, not {token!r}.")
     return AddedToken(token, normalized=False, special=True) if isinstance(token, str) else token

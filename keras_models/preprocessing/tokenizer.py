@@ -82,6 +82,7 @@ class GPT2Tokenizer(Tokenizer):
         "unk_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>",
         "add_prefix_space": False,
     }  # fmt: skip
+    build_defaults: ClassVar = {"errors": "replace", "add_bos_token": False}
     model_input_names = IDS_AND_MASK
     saved_as = "GPT2Tokenizer"
     words_need_prefix_space = True
@@ -91,7 +92,7 @@ class GPT2Tokenizer(Tokenizer):
         return byte_level_bpe(files, settings)
 
     def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
-        if not settings.get("add_bos_token"):
+        if not settings["add_bos_token"]:
             return processors.ByteLevel(trim_offsets=False)
         bos = self.bos_token
         pair, tokens = f"{bos}:0 $A:0 $B:1", [(bos, self.bos_token_id)]
@@ -106,6 +107,7 @@ class RobertaTokenizer(GPT2Tokenizer):
         "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>", "add_prefix_space": False,
         "trim_offsets": True,
     }  # fmt: skip
+    build_defaults: ClassVar = {}
     token_flags: ClassVar = {"mask_token": {"lstrip": True, "normalized": False}}  # <mask> takes the space before it
     saved_as = "RobertaTokenizer"
 
@@ -136,6 +138,7 @@ class CLIPTokenizer(Tokenizer):
         "unk_token": "<|endoftext|>", "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
         "pad_token": "<|endoftext|>",
     }  # fmt: skip
+    build_defaults: ClassVar = {"errors": "replace"}
     model_input_names = IDS_AND_MASK
     saved_as = "CLIPTokenizer"
 

@@ -55,6 +55,7 @@ class Tokenizer(Ids, SpecialTokens):
     model_input_names: list[str] = ["input_ids", "token_type_ids", "attention_mask"]
     padding_side: str = "right"
     truncation_side: str = "right"
+    pad_token_type_id: int = 0
     words_need_prefix_space: ClassVar[bool] = False  # words given one by one then need add_prefix_space=True
     is_fast: ClassVar[bool] = True
 
@@ -118,7 +119,6 @@ class Tokenizer(Ids, SpecialTokens):
         self.clean_up_tokenization_spaces = settings.get("clean_up_tokenization_spaces", False)
         self.split_special_tokens = settings.get("split_special_tokens", False)
         self.add_prefix_space = settings.get("add_prefix_space", False)
-        self.pad_token_type_id = padding.get("pad_type_id", 0)
         template = settings.get("chat_template")
         named = isinstance(template, list)
         self.chat_template = {each["name"]: each["template"] for each in template} if named else template
@@ -198,9 +198,9 @@ class Tokenizer(Ids, SpecialTokens):
             files = {key: repository.file(each) for key, each in chosen.vocabulary_files.items()}
             if not files or not all(files.values()):
                 raise ValueError(
-                    f"There is no tokenizer in {repository}: {chosen.__name__} needs {wanted_files(chosen)}."
+                    f"There is no tokenizer in {repository}: {name or chosen.__name__} needs {wanted_files(chosen)}."
                 )
-        return chosen(**settings | {"name_or_path": os.fspath(source), "tokenizer_class": name}, **files)
+        return chosen(**settings | {"name_or_path": os.fspath(source), "tokenizer_class": name} | files)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
         """Writes the tokenizer's files as transformers 4.57 names and reads them, and returns their paths.

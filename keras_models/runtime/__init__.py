@@ -1,7 +1,7 @@
 """What differs between the backends: the one place where jax, torch or tensorflow is imported.
 
-`jax.py`, `torch.py` and `tensorflow.py` offer the same functions; this module offers those of the active backend, and what
-they share.
+`jax.py`, `torch.py` and `tensorflow.py` offer the same functions; this module offers those of the active backend,
+and what they share.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ embedding: Callable = _backend.embedding  # (table, ids)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
 
 # Memory and calls.
-adopt: Callable = _backend.adopt  # (stored tensor, axes or None, variable) -> a value for a variable, with the fewest copies
+adopt: Callable = (
+    _backend.adopt
+)  # (stored tensor, axes or None, variable) -> a value for a variable, with the fewest copies
 compile_forward: Callable = _backend.compile_forward  # (model, flags) -> function of a dictionary of tensors
 PAD_LENGTHS: bool = _backend.PAD_LENGTHS  # whether every new shape compiles anew, so that lengths go in buckets
 

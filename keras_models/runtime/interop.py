@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 _LIBRARIES = {"jax": ("jax.numpy", "JAX"), "pt": ("torch", "PyTorch"), "tf": ("tensorflow", "TensorFlow")}
-_BACKENDS = {"jax": "jax", "torch": "pt", "tensorflow": "tf"}
 _PACKAGES = {"numpy": "np", "jax": "jax", "jaxlib": "jax", "torch": "pt", "tensorflow": "tf"}
 
 
@@ -25,10 +24,11 @@ def to_framework(array: np.ndarray, kind: str) -> Any:
     Raises:
         ImportError: the framework is not installed.
     """
-    if kind == "keras":
-        kind = _BACKENDS.get(keras.config.backend(), "np")
     if kind == "np":
         return array
+    if kind == "keras":
+        long = keras.config.backend() == "torch"
+        return keras.ops.convert_to_tensor(array if long else _shortened(array))
     module, name = _LIBRARIES[kind]
     try:
         library = import_module(module)
@@ -38,8 +38,11 @@ def to_framework(array: np.ndarray, kind: str) -> Any:
         ) from error
     if kind == "pt":
         return library.tensor(array)
-    array = array.astype("int32") if array.dtype == np.int64 else array
-    return library.asarray(array) if kind == "jax" else library.constant(array)
+    return library.asarray(_shortened(array)) if kind == "jax" else library.constant(_shortened(array))
+
+
+def _shortened(array: np.ndarray) -> np.ndarray:
+    return array.astype("int32") if array.dtype == np.int64 else array
 
 
 def framework_of(value: Any) -> str | None:

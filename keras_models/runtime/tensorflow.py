@@ -13,7 +13,10 @@ PAD_LENGTHS = False
 
 def adopt(tensor, axes, variable):
     """One aligned copy of a stored tensor, which TensorFlow then uses in place."""
-    return tf.convert_to_tensor(tensor.read(dtype=variable.dtype, axes=axes))
+    array = tensor.read(dtype=variable.dtype, axes=axes)
+    if array.dtype.isbuiltin == 1 and array.size:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())  # tf.convert_to_tensor would copy
+    return tf.convert_to_tensor(array)  # bfloat16 and its like, which NumPy cannot hand over
 
 
 def compile_forward(model, flags):

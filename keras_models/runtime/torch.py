@@ -75,7 +75,10 @@ def adopt(tensor, axes, variable):
     array = tensor.view()
     value = _from_numpy(array).to(getattr(torch, variable.dtype))
     value = value if axes is None else value.permute(axes)
-    return torch.nn.Parameter(value.to(keras.src.backend.torch.core.get_device()), requires_grad=variable.trainable and value.is_floating_point())
+    return torch.nn.Parameter(
+        value.to(keras.src.backend.torch.core.get_device()),
+        requires_grad=variable.trainable and value.is_floating_point(),
+    )
 
 
 def _from_numpy(array):

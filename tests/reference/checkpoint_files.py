@@ -12,11 +12,20 @@ from safetensors.torch import save_file
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 SEQUENCE = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+SEQUENCE |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 MODELS = {
     "bert": ("BertForMaskedLM", "BertConfig", {"vocab_size": 20, "max_position_embeddings": 12, **SMALL}),
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_ctx": 9}),
-    "bart": ("BartForConditionalGeneration", "BartConfig", {"vocab_size": 20, "max_position_embeddings": 9, **SEQUENCE}),
-    "t5": ("T5ForConditionalGeneration", "T5Config", {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2}),
+    "bart": (
+        "BartForConditionalGeneration",
+        "BartConfig",
+        {"vocab_size": 20, "max_position_embeddings": 9, **SEQUENCE},
+    ),
+    "t5": (
+        "T5ForConditionalGeneration",
+        "T5Config",
+        {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2},
+    ),
     "vit": ("ViTForImageClassification", "ViTConfig", {"image_size": 8, "patch_size": 4, **SMALL}),
     "resnet": (
         "ResNetForImageClassification",
@@ -68,7 +77,11 @@ def bins(folder: Path):
         "complex": torch.randn(2, 3, dtype=torch.complex64),
     }
     beside = {"epoch": 3, "name": "x", "loss": np.float64(0.5), "dtype": torch.float32, "device": torch.device("cpu")}
-    beside |= {"size": torch.Size([2, 3]), "list": [torch.ones(2)], "optimizer": {"state": {0: {"step": torch.ones(3)}}}}
+    beside |= {
+        "size": torch.Size([2, 3]),
+        "list": [torch.ones(2)],
+        "optimizer": {"state": {0: {"step": torch.ones(3)}}},
+    }
     tensors = OrderedDict(tensors)
     typed = {"eight": torch.randn(4, 4).to(torch.float8_e4m3fn), "uint16": torch.arange(5).to(torch.uint16)}
     old = {"_use_new_zipfile_serialization": False}
@@ -91,22 +104,28 @@ def contents(folder: str, index: str | None = None) -> dict:
     for name in names:
         with safe_open(Path(folder) / name, framework="pt") as file:
             assert file.metadata()["format"] == "pt"
-            for key in file.keys():  # noqa: SIM118 - not a mapping
+            for key in sorted(file.keys()):
                 tensor = file.get_tensor(key)
-                found[key] = [str(tensor.dtype).removeprefix("torch."), list(tensor.shape), _bytes(tensor).tobytes().hex()]
+                found[key] = [
+                    str(tensor.dtype).removeprefix("torch."),
+                    list(tensor.shape),
+                    _bytes(tensor).tobytes().hex(),
+                ]
     return found
 
 
 def loads(folder: str) -> float:
-    """The largest difference between BERT's tensors in `folder`, as transformers loads them, and those it was made of."""
+    """Load a BERT that we saved: the sum of the absolute values of its parameters, each counted once."""
     made, information = transformers.BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert not any(information.values()), information
-    return float(sum(value.double().abs().sum() for value in made.state_dict().values()))
+    return float(sum(value.double().abs().sum() for value in made.parameters()))
 
 
 def _tensors() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    tensors = {name: torch.randn(3, 5).to(getattr(torch, name)) for name in ("float32", "float64", "float16", "bfloat16")}
+    tensors = {
+        name: torch.randn(3, 5).to(getattr(torch, name)) for name in ("float32", "float64", "float16", "bfloat16")
+    }
     for name in ("int64", "int32", "int16", "int8", "uint8"):
         tensors[name] = torch.randint(0, 100, (4, 3)).to(getattr(torch, name))
     return tensors | {"bool": torch.rand(7) > 0.5, "scalar": torch.tensor(3.5), "empty": torch.zeros(0, 3)}

@@ -61,7 +61,7 @@ def build(architecture, config, seed=0):
 
 
 def forward(architecture, checkpoint, inputs):
-    """What transformers computes from a folder that we wrote: outputs go to outputs.npz in it; returns what was missing."""
+    """What transformers computes from a folder that we wrote, as outputs.npz in it; returns what was missing."""
     kind = getattr(transformers, architecture)
     model, report = kind.from_pretrained(checkpoint, output_loading_info=True, attn_implementation="eager")
     with np.load(inputs) as arrays:

@@ -1,0 +1,375 @@
+"""The command line: `keras-models run | list | info | convert`.
+
+Of the library nothing is imported before a command needs it: help and lists come at once, and `--backend` is in time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+
+class Backend(StrEnum):
+    """What Keras can run on."""
+
+    JAX = "jax"
+    TORCH = "torch"
+    TENSORFLOW = "tensorflow"
+
+
+class Topic(StrEnum):
+    """What can be listed."""
+
+    TASKS = "tasks"
+    ARCHITECTURES = "architectures"
+    PRESETS = "presets"
+
+
+class Float(StrEnum):
+    """What weights can be converted to."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+class Commands(TyperGroup):
+    """Tells of the library's errors and warnings in one line of stderr each."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; exit codes are 1 for an error of the library and 2 for one in the arguments."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if ctx.params["debug"]:
+            return super().invoke(ctx)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}", "dim")
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:  # whoever reads our output has had enough of it, and typer ends in silence
+                raise
+            except (ValueError, TypeError, OSError, ImportError) as error:
+                _tell(f"error: {_reason(error)}", "red")
+                raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+Model = Annotated[str, typer.Argument(help="A folder, a hub id or preset:NAME.", show_default=False)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use only what has been downloaded before.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def main():
+    """Runs the command line."""
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(encoding="utf-8")
+    app(prog_name="keras-models")
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", envvar="KERAS_MODELS_DEBUG", help="Show tracebacks.")] = False,
+):
+    """Hugging Face's models on Keras, with JAX, PyTorch or TensorFlow."""
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="What to do; see: keras-models list tasks.", show_default=False)],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT]...", show_default=False,
+            help="Texts; JSON objects for inputs of several parts; @FILE for those in a file; - for the lines of "
+            "standard input, as without any INPUT. A text that begins with @ is written with @@.",
+        ),
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file", "-f", exists=True, dir_okay=False,
+            help="Inputs: .json with a list, .jsonl with a value a line, all else with a text a line.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A folder, a hub id or preset:NAME; by default the task's own.")
+    ] = None,
+    backend: Annotated[Backend | None, typer.Option(help="What Keras runs on, whatever KERAS_BACKEND says.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="How many rows the model takes at once.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="How many results to show for an input.")] = None,
+    candidate_labels: Annotated[str | None, typer.Option(help="Labels to choose from: a,b,c")] = None,
+    question: Annotated[str | None, typer.Option(help="About all inputs, which are contexts then.")] = None,
+    context: Annotated[str | None, typer.Option(help="Of all inputs, which are questions then.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="Another option of the pipeline, JSON or a string."),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")] = None,
+    revision: Revision = None,
+    offline: Offline = False,
+):  # fmt: skip
+    """Run a task on texts, files or the lines of standard input. Results come as soon as they are there."""
+    if backend is not None:
+        _choose(backend)
+    parts = _given(question=question, context=context)
+    sources = [_of_file(path) for path in files or ()] + [_of_argument(text) for text in inputs or ()]
+    if not sources and len(parts) == 2:
+        sources = [[{}]]
+    elif not sources and sys.stdin.isatty():
+        raise typer.BadParameter("there is no text, @FILE, --file or standard input", param_hint="INPUT")
+    settings = _given(model=model, batch_size=batch_size, top_k=top_k, dtype=dtype, revision=revision)
+    settings |= {} if candidate_labels is None else {"candidate_labels": candidate_labels.split(",")}
+    settings |= dict(map(_option, options or ()))
+    if offline:
+        settings["model_kwargs"] = {**settings.get("model_kwargs", {}), "local_files_only": True}
+    from keras_models.pipelines import pipeline
+
+    pipe = pipeline(task, **settings)
+    waiting: deque[Any] = deque()  # inputs whose results are still to come
+
+    def items() -> Iterator[Any]:
+        for item in chain.from_iterable(sources or [_of_argument("-")]):
+            waiting.append(_completed(item, parts))
+            yield waiting[-1]
+
+    for result in pipe(items()):
+        item = waiting.popleft()
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
+        else:
+            _print_result(item, result)
+
+
+@app.command("list")
+def list_(
+    topic: Annotated[Topic | None, typer.Argument(help="Everything by default.", show_default=False)] = None,
+    as_json: Json = False,
+):
+    """List tasks with their default models, architectures with their classes, and packaged presets."""
+    from keras_models import describe
+
+    lists = {Topic.TASKS: describe.tasks, Topic.ARCHITECTURES: describe.architectures, Topic.PRESETS: describe.presets}
+    found = {str(each): rows() for each, rows in lists.items() if topic in (None, each)}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for title, rows in found.items():
+        _print_rows(rows or [{"": "none"}], title)
+
+
+@app.command()
+def info(model: Model, as_json: Json = False, revision: Revision = None, offline: Offline = False):
+    """Tell what a model is, by its files and the headers of its weights; one on the hub is downloaded for it."""
+    from keras_models.describe import describe
+
+    facts = describe(_located(model), revision=revision, local_files_only=offline)
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    facts["class"] = facts["class"] or "none in keras_models"
+    facts["parameters"] = f"{facts['parameters']:,}"
+    facts["dtypes"] = [f"{count:,} {dtype}" for dtype, count in facts["dtypes"].items()]
+    facts["files"] = [f"{name} ({decimal(size)})" for name, size in facts["files"].items()]
+    facts["size"] = decimal(facts["size"])
+    _print_rows([{"": name.replace("_", " "), " ": value} for name, value in facts.items() if value is not None])
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder or a hub id.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write to.", show_default=False)],
+    dtype: Annotated[Float | None, typer.Option(help="Of the weights; by default they keep their own.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Larger weights are split into files of this size.")] = "5GB",
+    revision: Revision = None,
+    offline: Offline = False,
+):
+    """Write a model as safetensors in the hub's layout, with its configuration and tokenizer or preprocessor files.
+
+    Reads safetensors, PyTorch .bin, TensorFlow .h5 and Flax .msgpack, in one piece or in shards. If keras_models has
+    the architecture, tensors get the names they have today. If not, or if some would get lost, each is copied under
+    the name it has; of an architecture that keras_models lacks, only safetensors and .bin can be converted.
+    """
+    from keras_models import convert as library
+    from keras_models.describe import describe
+
+    hub = {"revision": revision, "local_files_only": offline}
+    name = library.convert(_located(source), folder, dtype=dtype, max_shard_size=max_shard_size, **hub)
+    facts = describe(folder)
+    how = f"as {name}" if name else "each under its own name"
+    print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
+
+
+# What goes in.
+
+
+def _choose(backend: Backend):
+    if find_spec(backend) is None:
+        raise ImportError(_not_installed(backend))
+    os.environ["KERAS_BACKEND"] = backend
+
+
+def _located(model: str) -> str:
+    """The folder of a preset; a folder or hub id as it is."""
+    if not model.startswith("preset:"):
+        return model
+    from keras_models.pipelines.presets import locate
+
+    return str(locate(model))
+
+
+def _of_argument(text: str) -> Iterable[Any]:
+    """The inputs that one argument stands for."""
+    if text == "-":
+        return _lines(sys.stdin, "standard input", _object_or_text)
+    if text.startswith("@") and not text.startswith("@@"):
+        path = Path(text[1:])
+        if not path.is_file():
+            raise typer.BadParameter(f"there is no file {path}; a text that begins with @ is written @{text}")
+        return _of_file(path)
+    return [_object_or_text(text.removeprefix("@"), "")]
+
+
+def _of_file(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig") as stream:
+        if path.suffix == ".json":
+            content = _from_json(stream.read(), str(path))
+            yield from content if isinstance(content, list) else [content]
+        else:
+            yield from _lines(stream, str(path), _from_json if path.suffix == ".jsonl" else lambda text, where: text)
+
+
+def _lines(stream: Iterable[str], name: str, parse: Callable[[str, str], Any]) -> Iterator[Any]:
+    """What `parse` makes of the lines that are not blank."""
+    try:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield parse(line.rstrip("\r\n"), f"line {number} of {name}")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text ({error}): write it anew with that encoding.") from error
+
+
+def _from_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{where} is not JSON ({error}): correct it, or call the file .txt if it holds texts."
+        ) from error
+
+
+def _object_or_text(text: str, where: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else text
+    except json.JSONDecodeError:
+        return text
+
+
+def _completed(item: Any, parts: dict[str, str]) -> Any:
+    """An input with what --question or --context adds to it."""
+    if not parts or isinstance(item, dict):
+        return {**parts, **item} if parts else item
+    missing = [name for name in ("question", "context") if name not in parts]
+    if not missing:
+        raise ValueError(f"--question and --context leave nothing for {item!r} to be: drop one of the three.")
+    return {**parts, missing[0]: item}
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, given, value = text.partition("=")
+    if not given:
+        raise typer.BadParameter(f"{text!r} must have the form NAME=VALUE", param_hint="--option")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+# What comes out.
+
+
+def _print_result(item: Any, result: Any):
+    text = " · ".join(map(str, item.values())) if isinstance(item, dict) else str(item)
+    Console().print(Text(textwrap.shorten(text, 100, placeholder=" …"), "bold"))
+    if isinstance(result, dict):
+        columns = {name: values for name, values in result.items() if isinstance(values, list)}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        _print_rows(rows or [result])
+    elif isinstance(result, list) and all(isinstance(each, dict) for each in result):
+        _print_rows(result or [{"": "nothing found"}])
+    elif isinstance(result, list) and all(isinstance(each, list) and isinstance(each[0], dict) for each in result):
+        for number, rows in enumerate(result, start=1):
+            _print_rows(rows, f"{number} of {len(result)}")
+    else:
+        _print_numbers(result)
+
+
+def _print_numbers(result: Any):
+    """A nested list by its sizes and the first few values."""
+    import numpy as np
+
+    array = np.asarray(result)
+    first = " ".join(f"{value:.4f}" for value in array.ravel()[:6])
+    Console().print(Text(f"{' x '.join(map(str, array.shape))} numbers: {first} ... (all of them with --json)\n"))
+
+
+def _print_rows(rows: list[dict[str, Any]], title: str | None = None):
+    table = Table(
+        *rows[0], title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(map(str.strip, rows[0]))
+    )
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """An array or tensor for JSON."""
+    from keras import ops
+
+    return ops.convert_to_numpy(value).tolist()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name in list(Backend):
+        return _not_installed(error.name)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _not_installed(backend: str) -> str:
+    others = [name for name in Backend if find_spec(name)]
+    instead = f", or choose with --backend or KERAS_BACKEND what is: {', '.join(others)}" if others else ""
+    return f"{backend} is not installed: install it with `pip install -e '.[{backend}]'` in the clone{instead}."
+
+
+def _tell(message: str, style: str):
+    Console(stderr=True).print(Text(" ".join(message.split()), style), soft_wrap=True)

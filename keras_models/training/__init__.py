@@ -1,0 +1,1 @@
+"""Training: what Keras' fit needs of a model."""
