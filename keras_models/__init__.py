@@ -4,48 +4,63 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
 
-_PACKAGES = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow"}
+BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def _choose_backend():
-    """Without KERAS_BACKEND, Keras wants TensorFlow; where that is not installed, take what is."""
+    """Names a backend that is not installed in a clear error; where none was chosen, takes one that is."""
+    if "keras" in sys.modules:
+        return
     chosen = os.environ.get("KERAS_BACKEND")
-    if chosen in _PACKAGES and importlib.util.find_spec(chosen) is None:
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if chosen in BACKENDS and chosen not in installed:
         raise ImportError(
             f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed: install it with "
-            f"`pip install -e '.[{chosen}]'` in the clone, or set KERAS_BACKEND to another of {', '.join(_PACKAGES)}."
+            f"`pip install -e '.[{chosen}]'` in the clone, or set KERAS_BACKEND to another of {', '.join(BACKENDS)}."
         )
-    settings = os.path.join(os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras")), "keras.json")
-    if chosen or os.path.exists(settings):
-        return
-    installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
     if not installed:
         raise ImportError(
             "keras_models needs a backend: install one with `pip install -e '.[jax]'`, `'.[torch]'` or "
             "`'.[tensorflow]'` in the clone."
         )
-    os.environ["KERAS_BACKEND"] = installed[0]
+    # Keras writes a settings file that says tensorflow, whether or not that is installed.
+    if not chosen and _backend_in_settings() not in installed:
+        os.environ["KERAS_BACKEND"] = installed[0]
+
+
+def _backend_in_settings() -> str | None:
+    """The backend that Keras' own settings file names."""
+    home = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
+    try:
+        with open(os.path.join(home, "keras.json"), encoding="utf-8") as file:
+            return json.load(file).get("backend")
+    except (OSError, ValueError):
+        return None
 
 
 _choose_backend()
 
-from keras_models.registry import AUTO_CLASSES, public_names  # noqa: E402 - the backend has to be chosen first
+from keras_models.registry import public_names  # noqa: E402 - the backend has to be chosen first
 
 _HOMES = {
     **public_names(),
-    **dict.fromkeys(["AutoConfig", *AUTO_CLASSES], "keras_models.auto"),
-    **dict.fromkeys(["AutoTokenizer", "BatchEncoding"], "keras_models.preprocessing.tokenizer"),
+    **dict.fromkeys(
+        ["AutoTokenizer", "BatchEncoding", "PreTrainedTokenizerFast", "Tokenizer"],
+        "keras_models.preprocessing.tokenizer",
+    ),
     "CheckpointError": "keras_models.checkpoint",
     "Config": "keras_models.config",
     "HubError": "keras_models.hub",
     "ModelOutput": "keras_models.outputs",
     "PreTrainedModel": "keras_models.model",
-    "pipeline": "keras_models.pipelines",
+    **dict.fromkeys(["KeyDataset", "Pipeline", "pipeline", "register_pipeline"], "keras_models.pipelines"),
 }
 
 __all__ = sorted(_HOMES)

@@ -8,23 +8,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-import textwrap
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
+
+from keras_models.console import show_result, show_rows, tell
 
 
 class Backend(StrEnum):
@@ -60,13 +58,13 @@ class Commands(TyperGroup):
         if ctx.params["debug"]:
             return super().invoke(ctx)
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}", "dim")
+            warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}", "dim")
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:  # whoever reads our output has had enough of it, and typer ends in silence
                 raise
             except (ValueError, TypeError, OSError, ImportError) as error:
-                _tell(f"error: {_reason(error)}", "red")
+                tell(f"error: {_reason(error)}", "red")
                 raise typer.Exit(1) from error
 
 
@@ -93,11 +91,11 @@ def common(
 
 @app.command()
 def run(
-    task: Annotated[str, typer.Argument(help="What to do; see: keras-models list tasks.", show_default=False)],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to do; see: keras-models list tasks.")],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...", show_default=False,
+            metavar="INPUT", show_default=False,
             help="Texts; JSON objects for inputs of several parts; @FILE for those in a file; - for the lines of "
             "standard input, as without any INPUT. A text that begins with @ is written with @@.",
         ),
@@ -106,7 +104,8 @@ def run(
         list[Path] | None,
         typer.Option(
             "--file", "-f", exists=True, dir_okay=False,
-            help="Inputs: .json with a list, .jsonl with a value a line, all else with a text a line.",
+            help="Inputs: .json with a list, .jsonl with a value a line, all else with a text a line. Blank lines "
+            "do not count.",
         ),
     ] = None,
     model: Annotated[
@@ -137,10 +136,10 @@ def run(
     elif not sources and sys.stdin.isatty():
         raise typer.BadParameter("there is no text, @FILE, --file or standard input", param_hint="INPUT")
     settings = _given(model=model, batch_size=batch_size, top_k=top_k, dtype=dtype, revision=revision)
-    settings |= {} if candidate_labels is None else {"candidate_labels": candidate_labels.split(",")}
-    settings |= dict(map(_option, options or ()))
+    settings |= _given(candidate_labels=candidate_labels) | dict(map(_option, options or ()))
     if offline:
         settings["model_kwargs"] = {**settings.get("model_kwargs", {}), "local_files_only": True}
+    _start_keras()
     from keras_models.pipelines import pipeline
 
     pipe = pipeline(task, **settings)
@@ -156,7 +155,7 @@ def run(
         if as_json:
             print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
         else:
-            _print_result(item, result)
+            show_result(item, result)
 
 
 @app.command("list")
@@ -173,7 +172,7 @@ def list_(
         print(json.dumps(found, indent=2))
         return
     for title, rows in found.items():
-        _print_rows(rows or [{"": "none"}], title)
+        show_rows(rows or [{"": "none"}], title)
 
 
 @app.command()
@@ -185,12 +184,14 @@ def info(model: Model, as_json: Json = False, revision: Revision = None, offline
     if as_json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
+    labels = facts["labels"] or []
+    facts["labels"] = [*labels[:10], f"... {len(labels)} in all"] if len(labels) > 12 else labels or None
     facts["class"] = facts["class"] or "none in keras_models"
     facts["parameters"] = f"{facts['parameters']:,}"
     facts["dtypes"] = [f"{count:,} {dtype}" for dtype, count in facts["dtypes"].items()]
     facts["files"] = [f"{name} ({decimal(size)})" for name, size in facts["files"].items()]
     facts["size"] = decimal(facts["size"])
-    _print_rows([{"": name.replace("_", " "), " ": value} for name, value in facts.items() if value is not None])
+    show_rows([{"": name.replace("_", " "), " ": value} for name, value in facts.items() if value is not None])
 
 
 @app.command()
@@ -208,6 +209,7 @@ def convert(
     the architecture, tensors get the names they have today. If not, or if some would get lost, each is copied under
     the name it has; of an architecture that keras_models lacks, only safetensors and .bin can be converted.
     """
+    _start_keras()
     from keras_models import convert as library
     from keras_models.describe import describe
 
@@ -218,7 +220,16 @@ def convert(
     print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
 
 
-# What goes in.
+def _start_keras():
+    """Imports Keras and its backend without what native libraries print then; TensorFlow has no switch for that."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import_module("keras")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _choose(backend: Backend):
@@ -231,6 +242,7 @@ def _located(model: str) -> str:
     """The folder of a preset; a folder or hub id as it is."""
     if not model.startswith("preset:"):
         return model
+    _start_keras()
     from keras_models.pipelines.presets import locate
 
     return str(locate(model))
@@ -287,10 +299,9 @@ def _completed(item: Any, parts: dict[str, str]) -> Any:
     """An input with what --question or --context adds to it."""
     if not parts or isinstance(item, dict):
         return {**parts, **item} if parts else item
-    missing = [name for name in ("question", "context") if name not in parts]
-    if not missing:
+    if len(parts) == 2:
         raise ValueError(f"--question and --context leave nothing for {item!r} to be: drop one of the three.")
-    return {**parts, missing[0]: item}
+    return {name: parts.get(name, item) for name in ("question", "context")}
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -307,49 +318,6 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-# What comes out.
-
-
-def _print_result(item: Any, result: Any):
-    text = " · ".join(map(str, item.values())) if isinstance(item, dict) else str(item)
-    Console().print(Text(textwrap.shorten(text, 100, placeholder=" …"), "bold"))
-    if isinstance(result, dict):
-        columns = {name: values for name, values in result.items() if isinstance(values, list)}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        _print_rows(rows or [result])
-    elif isinstance(result, list) and all(isinstance(each, dict) for each in result):
-        _print_rows(result or [{"": "nothing found"}])
-    elif isinstance(result, list) and all(isinstance(each, list) and isinstance(each[0], dict) for each in result):
-        for number, rows in enumerate(result, start=1):
-            _print_rows(rows, f"{number} of {len(result)}")
-    else:
-        _print_numbers(result)
-
-
-def _print_numbers(result: Any):
-    """A nested list by its sizes and the first few values."""
-    import numpy as np
-
-    array = np.asarray(result)
-    first = " ".join(f"{value:.4f}" for value in array.ravel()[:6])
-    Console().print(Text(f"{' x '.join(map(str, array.shape))} numbers: {first} ... (all of them with --json)\n"))
-
-
-def _print_rows(rows: list[dict[str, Any]], title: str | None = None):
-    table = Table(
-        *rows[0], title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(map(str.strip, rows[0]))
-    )
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def _plain(value: Any) -> Any:
     """An array or tensor for JSON."""
     from keras import ops
@@ -362,14 +330,10 @@ def _reason(error: Exception) -> str:
         return _not_installed(error.name)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+    return str(error).replace("local_files_only=True", "--offline") or type(error).__name__
 
 
 def _not_installed(backend: str) -> str:
     others = [name for name in Backend if find_spec(name)]
     instead = f", or choose with --backend or KERAS_BACKEND what is: {', '.join(others)}" if others else ""
     return f"{backend} is not installed: install it with `pip install -e '.[{backend}]'` in the clone{instead}."
-
-
-def _tell(message: str, style: str):
-    Console(stderr=True).print(Text(" ".join(message.split()), style), soft_wrap=True)

@@ -26,6 +26,7 @@ BESIDE = (
     "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "video_preprocessor_config.json",
     "processor_config.json", "README.md", "LICENSE",
 )  # fmt: skip
+KERAS_FLOATS = {"float64", "float32", "float16", "bfloat16"}
 
 
 def convert(
@@ -38,8 +39,8 @@ def convert(
 ) -> str | None:
     """Writes a model's weights as safetensors, with its configuration and tokenizer or preprocessor files.
 
-    Where keras_models has the architecture and a class for all the tensors, they get the names they have today; else
-    each is copied under the name that it has. None is lost: tables that models compute are left out, with a warning.
+    Where keras_models has a class with a place for every tensor, they get the names they have today; else each is
+    copied under the name that it has. What the class computes, or ties to another tensor, is left out with a warning.
 
     Args:
         source: a folder or a hub id.
@@ -84,10 +85,10 @@ def _model_for_all(
 ) -> PreTrainedModel | None:
     """The model, if it has a place for every tensor, the checkpoint one for every place, and both one dtype."""
     import keras_models
-    from keras_models.checkpoint.names import entries, rename
+    from keras_models.checkpoint.names import by_variable, entries, rename
 
     stored = {tensor.dtype.name for tensor in weights.values() if is_float(tensor.dtype)}
-    if dtype is None and len(stored) > 1:
+    if dtype is None and (len(stored) != 1 or not stored <= KERAS_FLOATS):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report says what is missing
@@ -101,10 +102,12 @@ def _model_for_all(
             f"The weights are not exactly those of {name} ({what}): each tensor is copied under its own name."
         )
         return None
-    known = rename(weights, {entry.key for entry in entries(model)}, model.base_model_prefix, model.renames)
-    computed = sorted(set(weights) - set(known.values()))
-    if computed:
-        warnings.warn(f"Left out, as {name} computes them: {', '.join(computed)}.")
+    found = list(entries(model))
+    known = rename(weights, {entry.key for entry in found}, model.base_model_prefix, model.renames)
+    written = {next(known[entry.key] for entry in group if entry.key in known) for group in by_variable(found)}
+    needless = sorted(set(weights) - written)
+    if needless:
+        warnings.warn(f"Not written, as {name} computes them or ties them to others: {', '.join(needless)}.")
     return model
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForMultipleChoice": "multiple-choice",
 }
 
+TOKENIZERS = ("Bart", "Bert", "CLIP", "DistilBert", "Electra", "GPT2", "Llama", "Roberta", "T5", "Whisper")
+
 TASKS: dict[str, Task] = {
     "text-classification": Task(
         "text_classification", "TextClassificationPipeline", "AutoModelForSequenceClassification", "preset:sst2-electra"
@@ -94,7 +95,7 @@ TASKS: dict[str, Task] = {
     ),
     "zero-shot-classification": Task(
         "zero_shot", "ZeroShotClassificationPipeline", "AutoModelForSequenceClassification",
-        "facebook/bart-large-mnli", "d7645e1",
+        "FacebookAI/roberta-large-mnli", "2a8f12d",
     ),
     "feature-extraction": Task(
         "feature_extraction", "FeatureExtractionPipeline", "AutoModel", "distilbert/distilbert-base-cased", "6ea8117"
@@ -105,8 +106,10 @@ TASK_ALIASES: dict[str, str] = {"sentiment-analysis": "text-classification", "ne
 
 
 def public_names() -> dict[str, str]:
-    """Every public name of an architecture -> the module that defines it."""
-    names: dict[str, Any] = {}
+    """The public names that follow from the lists above -> the modules that define them."""
+    names = dict.fromkeys(["AutoConfig", *AUTO_CLASSES], "keras_models.auto")
+    tokenizers = [f"{name}Tokenizer{end}" for name in TOKENIZERS for end in ("", "Fast")]
+    names |= dict.fromkeys(tokenizers, "keras_models.preprocessing.tokenizer")
     for row in ARCHITECTURES.values():
         module = f"keras_models.models.{row.file}"
         names |= dict.fromkeys([row.config, *row.classes.values()], module)

@@ -67,9 +67,9 @@ def test_question_answering_with_given_positions():
     check("ElectraForQuestionAnswering", TINY, inputs, {"start_positions": [2, 15], "end_positions": [4, 6]})
 
 
-def test_untied_weights_and_relative_positions():
-    config = {**TINY, "tie_word_embeddings": False, "position_embedding_type": "relative_key_query"}
-    check("ElectraForMaskedLM", config, TEXT, {"labels": WORDS})
+def test_causal_language_model_with_untied_weights_and_relative_positions():
+    config = {**TINY, "tie_word_embeddings": False, "position_embedding_type": "relative_key_query", "is_decoder": True}
+    check("ElectraForCausalLM", config, TEXT, {"labels": WORDS})
 
 
 def test_decoder_behind_an_encoder():
@@ -80,10 +80,6 @@ def test_decoder_behind_an_encoder():
     }
     config = {**TINY, "is_decoder": True, "add_cross_attention": True, "position_embedding_type": "relative_key"}
     check("ElectraForCausalLM", config, inputs, {"labels": WORDS})
-
-
-def test_causal_language_model():
-    check("ElectraForCausalLM", {**TINY, "is_decoder": True}, TEXT, {"labels": WORDS})
 
 
 @pytest.mark.parametrize(

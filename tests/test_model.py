@@ -457,3 +457,10 @@ def test_summary_and_counts(tiny, capsys):
     layer = 4 * (h * h + h) + 2 * 2 * h + 2 * h * i + i + h
     embeddings = (config.vocab_size + config.max_position_embeddings + 2 + 2) * h
     assert tiny.count_params() == embeddings + 2 * layer + h * h + h + 3 * h + 3
+
+
+def test_every_public_name_is_there():
+    for name in keras_models.__all__:
+        assert getattr(keras_models, name).__name__ == name or name.endswith("Fast")
+    with pytest.raises(AttributeError, match="no attribute 'BertForEverything'"):
+        _ = keras_models.BertForEverything

@@ -241,7 +241,7 @@ def test_zero_shot_finds_the_labels(shared, labels):
     check(shared, "zero-shot-classification", "Bert", "ForSequenceClassification", config, cases)
 
 
-@pytest.mark.parametrize("architecture", ["Bert", "DistilBert", "Electra"])
+@pytest.mark.parametrize("architecture", MOST)
 def test_feature_extraction(shared, architecture):
     cases = [
         ([NEWS], {}, {}),

@@ -132,7 +132,7 @@ def rename(keys: Iterable[str], expected: set[str], prefix: str, renames: Iterab
     for key in keys:
         if _IGNORED.search(key) and key not in expected:
             continue
-        name = key
+        name = key.removeprefix("module.")  # torch.nn.DataParallel's
         for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
         if name not in expected:

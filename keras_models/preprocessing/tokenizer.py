@@ -15,6 +15,7 @@ from keras_models.hub import Repository
 from keras_models.preprocessing.batch_encoding import BatchEncoding, CharSpan, TokenSpan
 from keras_models.preprocessing.tokenizer_base import Tokenizer
 from keras_models.preprocessing.tokenizer_files import byte_level_bpe, clip_bpe, patch, wordpiece
+from keras_models.registry import ARCHITECTURES
 
 __all__ = [
     "AutoTokenizer", "BartTokenizer", "BartTokenizerFast", "BatchEncoding", "BertTokenizer", "BertTokenizerFast",
@@ -242,16 +243,13 @@ CLASSES: dict[str, type[Tokenizer]] = {
     "LlamaTokenizer": LlamaTokenizer,
     "WhisperTokenizer": WhisperTokenizer,
 }
-# config.json's model_type, for repositories whose tokenizer files name no class.
+# config.json's model_type, for repositories whose tokenizer files name no class: the architectures' own, and others'.
 MODEL_TYPES: dict[str, type[Tokenizer]] = {
-    **dict.fromkeys(
-        ["bert", "align", "blip", "chinese_clip", "git", "grounding-dino", "layoutlm", "vilt"], BertTokenizer
-    ),
+    **{model_type: CLASSES[row.tokenizer] for model_type, row in ARCHITECTURES.items() if row.tokenizer},
+    **dict.fromkeys(["align", "blip", "chinese_clip", "git", "grounding-dino", "layoutlm", "vilt"], BertTokenizer),
     **dict.fromkeys(["convbert", "lxmert", "megatron-bert", "mobilebert", "squeezebert", "visual_bert"], BertTokenizer),
-    "distilbert": DistilBertTokenizer,
-    "electra": ElectraTokenizer,
     **dict.fromkeys(["gpt2", "gptj", "gpt_neo", "gpt_bigcode", "opt", "blip-2", "instructblip"], GPT2Tokenizer),
-    **dict.fromkeys(["roberta", "roberta-prelayernorm", "longformer", "bridgetower", "clap"], RobertaTokenizer),
+    **dict.fromkeys(["roberta-prelayernorm", "longformer", "bridgetower", "clap"], RobertaTokenizer),
     **dict.fromkeys(["bart", "led", "mvp"], BartTokenizer),
     **dict.fromkeys(["clip", "clipseg", "groupvit", "oneformer", "owlvit", "owlv2", "xclip"], CLIPTokenizer),
     **dict.fromkeys(["t5", "longt5", "switch_transformers", "umt5", "musicgen", "pix2struct"], T5Tokenizer),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import keras
 
@@ -11,6 +13,13 @@ from keras_models.runtime.stock import attention, embedding, layer_norm, linear
 __all__ = ["PAD_LENGTHS", "adopt", "attention", "compile_forward", "embedding", "layer_norm", "linear"]
 
 PAD_LENGTHS = True
+
+# What takes long to compile is kept for the next process, unless the user has chosen a place, or set
+# JAX_ENABLE_COMPILATION_CACHE=0.
+if jax.config.jax_compilation_cache_dir is None:
+    _caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(_caches, "keras_models", "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 jax.tree_util.register_pytree_node(
     ModelOutput,

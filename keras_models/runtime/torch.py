@@ -73,7 +73,7 @@ def attention(query, key, value, bias, scale):
 def adopt(tensor, axes, variable):
     """A view of the stored tensor on its private memory map, transposed without a copy; a copy where types differ."""
     array = tensor.view()
-    value = _from_numpy(array).to(getattr(torch, variable.dtype))
+    value = _from_numpy(array).to(getattr(torch, variable.dtype)).contiguous()  # the layout that linear wants
     value = value if axes is None else value.permute(axes)
     return torch.nn.Parameter(
         value.to(keras.src.backend.torch.core.get_device()),

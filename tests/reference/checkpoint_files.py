@@ -140,3 +140,11 @@ def _expect(folder: Path, tensors: dict[str, torch.Tensor]):
 def _bytes(tensor: torch.Tensor) -> np.ndarray:
     flat = tensor.detach().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy() if flat.numel() else np.zeros(0, np.uint8)
+
+
+def to_bin(source: str, target: str, zip_format: bool, prefix: str = ""):
+    """Writes the tensors of a safetensors folder as pytorch_model.bin, in today's format or that before torch 1.6."""
+    with safe_open(Path(source) / "model.safetensors", "pt") as file:
+        names = file.keys()
+        tensors = OrderedDict((prefix + name, file.get_tensor(name)) for name in names)
+    torch.save(tensors, Path(target) / "pytorch_model.bin", _use_new_zipfile_serialization=zip_format)
