@@ -9,30 +9,33 @@ import os
 import sys
 from typing import Any
 
+from keras_models.registry import public_names
+
 __version__ = "0.1.0"
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def _choose_backend():
-    """Names a backend that is not installed in a clear error; where none was chosen, takes one that is."""
+def _choose_backend() -> str | None:
+    """Takes a backend that is installed where none was chosen; says what is wrong where there is none to take."""
     if "keras" in sys.modules:
-        return
+        return None
     chosen = os.environ.get("KERAS_BACKEND")
     installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
     if chosen in BACKENDS and chosen not in installed:
-        raise ImportError(
+        return (
             f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed: install it with "
             f"`pip install -e '.[{chosen}]'` in the clone, or set KERAS_BACKEND to another of {', '.join(BACKENDS)}."
         )
     if not installed:
-        raise ImportError(
+        return (
             "keras_models needs a backend: install one with `pip install -e '.[jax]'`, `'.[torch]'` or "
             "`'.[tensorflow]'` in the clone."
         )
     # Keras writes a settings file that says tensorflow, whether or not that is installed.
     if not chosen and _backend_in_settings() not in installed:
         os.environ["KERAS_BACKEND"] = installed[0]
+    return None
 
 
 def _backend_in_settings() -> str | None:
@@ -45,9 +48,7 @@ def _backend_in_settings() -> str | None:
         return None
 
 
-_choose_backend()
-
-from keras_models.registry import public_names  # noqa: E402 - the backend has to be chosen first
+_problem = _choose_backend()
 
 _HOMES = {
     **public_names(),
@@ -69,6 +70,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'keras_models' has no attribute {name!r}")
+    if _problem:
+        raise ImportError(_problem)
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -137,6 +137,8 @@ class Embedding(BareCall, keras.layers.Embedding):
 
     def call(self, inputs):
         rows = runtime.embedding(self.embeddings if self.lora_enabled else self._embeddings, inputs)
+        if not self._plain:  # Keras leaves an embedding's variables in their own type
+            rows = ops.cast(rows, self.compute_dtype)
         if self.padding_idx is None or runtime.calls_are_bare():
             return rows
         return ops.where(ops.expand_dims(inputs == self.padding_idx, -1), ops.stop_gradient(rows), rows)

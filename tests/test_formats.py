@@ -75,7 +75,7 @@ def test_every_format_gives_the_same_model(saved, expected, tmp_path, write):
     write(saved, tmp_path)
     found, report = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert report["missing_keys"] == report["mismatched_keys"] == []
-    np.testing.assert_allclose(found.infer(IDS).logits, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.infer(IDS).logits, expected, rtol=0, atol=1e-4)
     found.save_pretrained(tmp_path / "again")
     again = tensors_of(tmp_path / "again")
     for name, array in tensors_of(saved / "single").items():
@@ -89,7 +89,7 @@ def test_a_bare_model_reads_files_of_tensorflow_and_flax(saved, tmp_path):
         bare = BertModel.from_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="pooler"):
         same = BertModel.from_pretrained(saved / "single")
-    np.testing.assert_allclose(bare.infer(IDS).last_hidden_state, same.infer(IDS).last_hidden_state, atol=1e-6)
+    np.testing.assert_allclose(bare.infer(IDS).last_hidden_state, same.infer(IDS).last_hidden_state, atol=1e-4)
 
 
 def from_hub(environment, repo, **options):
@@ -103,6 +103,13 @@ def from_hub(environment, repo, **options):
         return str(error)
 
 
+def to_hub(environment, folder, repo):
+    os.environ.update(environment)
+    from keras_models import AutoModelForMaskedLM
+
+    return AutoModelForMaskedLM.from_pretrained(folder).push_to_hub(repo, max_shard_size="3KB")
+
+
 def test_models_come_from_a_hub(saved, expected, tmp_path):
     """Whole and in shards, by branch, and then with no hub at all."""
 
@@ -112,10 +119,14 @@ def test_models_come_from_a_hub(saved, expected, tmp_path):
     with HubServer(tmp_path / "hub") as hub, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as client:
         hub.add("tester/model", files("single"))
         hub.add("tester/model", files("shards"), revision="sharded")
-        environment = {**hub.environment(tmp_path / "home"), "KERAS_BACKEND": keras.config.backend()}
+        environment = {**hub.environment(tmp_path / "home"), "HF_TOKEN": hub.token}
         for options in ({}, {"revision": "sharded"}, {"local_files_only": True}):
             found = client.submit(from_hub, environment, "tester/model", **options).result()
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        assert "tester/new" in client.submit(to_hub, environment, saved / "single", "tester/new").result()
+        assert {"config.json", "model.safetensors.index.json"} < set(hub.files("tester/new"))
+        found = client.submit(from_hub, environment, "tester/new").result()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
         assert "tester/nothing" in client.submit(from_hub, environment, "tester/nothing").result()
 
 
@@ -129,4 +140,4 @@ def test_a_config_of_another_time(saved, expected, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(old))
     model = AutoModelForMaskedLM.from_pretrained(tmp_path)
     assert model.config.num_labels == 5
-    np.testing.assert_allclose(model.infer(IDS).logits, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.infer(IDS).logits, expected, rtol=0, atol=1e-4)

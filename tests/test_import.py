@@ -46,10 +46,10 @@ def test_a_choice_in_keras_settings_is_respected(tmp_path):
 
 def test_a_backend_that_is_not_installed_is_told(tmp_path):
     code = "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda name: name != 'torch' and find(name)\n"
-    status, _, errors = run(f"{code}import keras_models", tmp_path, KERAS_BACKEND="torch")
+    status, _, errors = run(f"{code}from keras_models import pipeline", tmp_path, KERAS_BACKEND="torch")
     assert status == 1
     assert errors[0].startswith("ImportError: KERAS_BACKEND is 'torch', but torch is not installed: install it with")
-    code = "import importlib.util as u\nu.find_spec = lambda name: None\nimport keras_models"
+    code = "import importlib.util as u\nu.find_spec = lambda name: None\nfrom keras_models import pipeline"
     status, _, errors = run(code, tmp_path)
     assert status == 1
     assert errors[0].startswith("ImportError: keras_models needs a backend: install one with `pip install")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_models import RobertaConfig, RobertaForMaskedLM, RobertaModel
+from keras_models import RobertaConfig, RobertaForCausalLM, RobertaForMaskedLM, RobertaModel
 from tests import reference
 from tests.parity import check, check_defaults, check_old_names
 
@@ -20,6 +20,7 @@ TINY = {
 }
 # With a cache, the reference mistakes every query for the last one when it computes relative positions.
 DECODER = {**TINY, "is_decoder": True, "use_cache": False}
+RELATIVE = {**DECODER, "position_embedding_type": "relative_key"}
 IDS = [[0, 7, 33, 1, 5, 59, 18, 12, 40, 6, 2], [0, 9, 21, 50, 3, 8, 2, 1, 1, 1, 1]]  # 1 is padding
 TEXT = {"input_ids": IDS, "attention_mask": [[1] * 11, [1] * 7 + [0] * 4]}
 WORDS = [[1, 5, -100, 9] + [-100] * 7, [-100] * 4 + [3, 8, 2] + [-100] * 4]
@@ -31,9 +32,18 @@ HEADS = {
 }
 
 
+HEAD = {**TINY, "num_labels": 3}
+
+
+def folder(head, config=HEAD, labels=None):
+    """The reference's checkpoint that `check` compares with."""
+    labels = HEADS[head] if labels is None else labels
+    return reference.make("models.checkpoint", architecture=head, config=config, inputs=TEXT, labels=labels, save={})
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_head(head):
-    check(head, {**TINY, "num_labels": 3}, TEXT, HEADS[head])
+    check(head, HEAD, TEXT, HEADS[head])
 
 
 def test_configuration():
@@ -64,8 +74,16 @@ def test_positions_and_types_as_inputs_and_untied_weights():
 
 
 def test_causal_language_model_with_relative_positions():
-    config = {**DECODER, "position_embedding_type": "relative_key"}
-    check("RobertaForCausalLM", config, TEXT, {"labels": WORDS})
+    check("RobertaForCausalLM", RELATIVE, TEXT, {"labels": WORDS})
+
+
+def test_relative_positions_in_mixed_precision():
+    source = folder("RobertaForCausalLM", RELATIVE, {"labels": WORDS})
+    model = RobertaForCausalLM.from_pretrained(source, dtype="mixed_float16")
+    logits = model(**dict(np.load(source / "inputs.npz"))).logits
+    assert keras.backend.standardize_dtype(logits.dtype) == "float16"
+    expected = np.load(source / "outputs.npz")["logits"]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(logits), expected, atol=0.05)  # half precision
 
 
 def test_decoder_behind_an_encoder():
@@ -92,13 +110,6 @@ def test_a_text_longer_than_the_positions_is_refused():
     assert model.max_length == 18
     with pytest.raises(ValueError, match="19 tokens long and RobertaForMaskedLM has positions for 18"):
         model(input_ids=[[5] * 19])
-
-
-def folder(head):
-    config = {**TINY, "num_labels": 3}
-    return reference.make(
-        "models.checkpoint", architecture=head, config=config, inputs=TEXT, labels=HEADS[head], save={}
-    )
 
 
 def test_a_classifier_that_keeps_its_pooler(tmp_path):
