@@ -58,6 +58,9 @@ class Config(metaclass=_ConfigType):
     is_encoder_decoder: bool = False
     add_cross_attention: bool = False
     tie_word_embeddings: bool = True
+    use_cache: bool = True
+    output_hidden_states: bool = False
+    output_attentions: bool = False
     task_specific_params: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -29,6 +29,7 @@ RECORDS = {
     "output_hidden_states": ("hidden_states",),
     "output_attentions": ("attentions", "cross_attentions"),
 }
+UNNEEDED = ("token_type_ids",)  # what a tokenizer of another architecture may return, and a model may do without
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # What users of the reference pass and what needs no choice here: the format is found, memory is never wasted.
 _NEEDLESS = ("from_tf", "from_flax", "from_pt", "use_safetensors", "low_cpu_mem_usage")
@@ -115,7 +116,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         return outputs
 
     def _wanted(self, flag: str, given: bool | None) -> bool:
-        return bool(self.config.extra.get(flag, False) if given is None else given)
+        return bool(getattr(self.config, flag) if given is None else given)
 
     def bare_model(self) -> PreTrainedModel:
         """The bare model in this one, or this one."""
@@ -156,7 +157,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
         inputs = {}
         for name, value in kwargs.items():
-            if value is None:
+            if value is None or (name in UNNEEDED and name not in names):
                 continue
             if name not in names and name not in self.label_names:
                 known = [*names, *self.label_names, *RECORDS]

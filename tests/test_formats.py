@@ -6,7 +6,6 @@ import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 
-import keras
 import msgpack
 import numpy as np
 import pytest

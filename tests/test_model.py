@@ -21,10 +21,12 @@ from keras_models import (
     BertForTokenClassification,
     BertModel,
     CheckpointError,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
 )
-from keras_models.checkpoint import open_checkpoint, save_weights
+from keras_models.checkpoint import open_checkpoint
 from tests import reference
-from tests.parity import compare, flatten
+from tests.parity import compare, flatten, rewrite
 from tests.test_bert import TEXT, TINY
 
 ROOT = Path(keras_models.__file__).parent
@@ -51,14 +53,6 @@ def to_numpy(x):
     return ops.convert_to_numpy(x)
 
 
-def rewrite(folder, target, change):
-    """A copy of a checkpoint whose tensors went through `change`, a function of a dictionary."""
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.npz", "*.safetensors"))
-    tensors = change({name: tensor.read() for name, tensor in open_checkpoint(folder / "model.safetensors").items()})
-    save_weights([(name, a.shape, a.dtype, lambda a=a: a) for name, a in tensors.items()], target)
-    return target
-
-
 # --------------------------------------------------------------------------------------------- calls
 
 
@@ -73,6 +67,16 @@ def test_inputs_by_name_by_order_and_as_a_dictionary_are_the_same(tiny, arrays):
 
 def test_one_sequence_needs_no_batch_axis(tiny):
     np.testing.assert_allclose(to_numpy(tiny([4, 5, 6]).logits), to_numpy(tiny([[4, 5, 6]]).logits), atol=1e-6)
+
+
+def test_token_types_are_left_out_where_a_model_has_none(arrays):
+    """Many DistilBERT repositories come with BERT's tokenizer."""
+    config = DistilBertConfig(vocab_size=60, dim=24, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=40)
+    model = DistilBertForSequenceClassification(config)
+    without = {name: array for name, array in arrays.items() if name != "token_type_ids"}
+    np.testing.assert_allclose(to_numpy(model(**arrays).logits), to_numpy(model(**without).logits), atol=1e-6)
+    model.compile("sgd")
+    assert np.isfinite(model.train_on_batch(arrays, np.array([0, 1])))
 
 
 def test_outputs_read_as_attributes_keys_and_positions(tiny, arrays):
