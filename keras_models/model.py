@@ -84,7 +84,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             )
         self.config = config
         self.generation_config: dict[str, Any] | None = None
-        self.__dict__["_compiled_forwards"] = {}  # past Keras' tracking, which would wrap what it holds
+        # Past Keras' tracking, which would wrap what they hold.
+        self.__dict__["_compiled_forwards"] = {}
+        self.__dict__["_batch_sizes"] = {}
         self._pretrained = False
         nn.set_initializer_range(getattr(config, "initializer_range", 0.02))
 
@@ -125,12 +127,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     @property
     def input_names(self) -> tuple[str, ...]:
         """The names of the inputs, in the order in which they may be given by position."""
-        parameters = inspect.signature(type(self)._run).parameters.values()
-        own = tuple(
-            each.name for each in parameters if each.kind != each.VAR_KEYWORD and each.name not in ("self", "training")
-        )
+        own, passes_on = _parameters(type(self)._run)
         bare = self.bare_model()
-        if any(each.kind == each.VAR_KEYWORD for each in parameters) and bare is not self:
+        if passes_on and bare is not self:
             own = (*bare.input_names, *(name for name in own if name not in bare.input_names))
         return own
 
@@ -154,6 +153,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         names = self.input_names
         if args and isinstance(args[0], Mapping):
             kwargs, args = {**args[0], **kwargs}, args[1:]
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} inputs, not {len(args)}: {', '.join(names)}.")
         kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
         inputs = {}
         for name, value in kwargs.items():
@@ -229,32 +230,40 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         length = ids.shape[-1]
         target = next((size for size in BUCKETS if size >= length), -(-length // 256) * 256)
         target = min(target, self.max_length or target)
-        if target == length:
+        # A last, smaller batch takes the program of the batches before it.
+        seen = self._batch_sizes.setdefault((target, *ids.shape[1:-1]), set())
+        batch = min((size for size in seen if ids.shape[0] <= size <= 2 * ids.shape[0]), default=ids.shape[0])
+        seen.add(batch)
+        if (batch, target) == (ids.shape[0], length):
             return None
         fill = {"input_ids": getattr(self.config, "pad_token_id", None) or 0}
         inputs = {"attention_mask": np.ones(tuple(ids.shape), "int32"), **inputs}
-        widths = [(0, 0)] * (len(ids.shape) - 1) + [(0, target - length)]
+        rows = [(0, batch - ids.shape[0])] + [(0, 0)] * (len(ids.shape) - 1)
+        columns = [(0, 0)] * (len(ids.shape) - 1) + [(0, target - length)]
         return {
-            name: np.pad(ops.convert_to_numpy(value), widths, constant_values=fill.get(name, 0))
+            name: np.pad(
+                np.pad(ops.convert_to_numpy(value), columns, constant_values=fill.get(name, 0)), rows, mode="edge"
+            )
             for name, value in inputs.items()
         }
 
     def _cut(self, outputs: ModelOutput, inputs: dict[str, Any], flags: dict[str, bool]) -> ModelOutput:
-        """Outputs for padded inputs, cut to the real length along the axes that vary with it."""
-        length = inputs["input_ids"].shape[-1]
+        """Outputs for padded inputs, cut to the real batch and, along the axes that vary with it, the real length."""
+        batch, length = inputs["input_ids"].shape[0], inputs["input_ids"].shape[-1]
         spec = self._output_spec(inputs, flags)
 
         def cut(array, spec):
-            return array[tuple(slice(length if size is None else None) for size in spec.shape)]
+            return array[tuple(slice(length if size is None else None) for size in spec.shape)][:batch]
 
         return keras.tree.map_structure(cut, outputs, spec)
 
     def _output_spec(self, inputs: dict[str, Any], flags: dict[str, bool]) -> ModelOutput:
-        shapes = tuple((name, tuple(value.shape[:-1]), str(value.dtype)) for name, value in inputs.items())
+        """The outputs' shapes for a batch of one, with None where the length goes."""
+        shapes = tuple((name, tuple(value.shape[1:-1]), str(value.dtype)) for name, value in inputs.items())
         key = ("spec", nn.structure_version(), shapes, tuple(flags.items()))
         if key not in self._compiled_forwards:
             free = {
-                name: keras.KerasTensor((*value.shape[:-1], None), keras.backend.standardize_dtype(value.dtype))
+                name: keras.KerasTensor((1, *value.shape[1:-1], None), keras.backend.standardize_dtype(value.dtype))
                 for name, value in inputs.items()
             }
             self._compiled_forwards[key] = runtime.output_spec(functools.partial(self, **flags), **free)
@@ -406,6 +415,14 @@ def _resize(entry, target):
         entry.layer.input_dim = new.shape[0]
     elif isinstance(entry.layer, keras.layers.Dense):
         entry.layer.units = new.shape[-1]
+
+
+@functools.cache
+def _parameters(run: Callable) -> tuple[tuple[str, ...], bool]:
+    """The names of the inputs that a `call` takes itself, and whether it passes others on."""
+    parameters = inspect.signature(run).parameters.values()
+    named = [each.name for each in parameters if each.kind != each.VAR_KEYWORD]
+    return tuple(name for name in named if name not in ("self", "training")), len(named) < len(parameters)
 
 
 def _through_call(run: Callable) -> Callable:

@@ -94,6 +94,7 @@ def test_outputs_read_as_attributes_keys_and_positions(tiny, arrays):
     [
         ({"input_idz": [[1]]}, TypeError, "no input 'input_idz'. Did you mean 'input_ids'"),
         ({}, ValueError, "called without inputs"),
+        ({"args": [[[1]]] * 9}, TypeError, "takes 7 inputs, not 9: input_ids, attention_mask"),
         ({"input_ids": [[]]}, ValueError, "is empty"),
         ({"input_ids": [[1, 2], [3]]}, ValueError, "different lengths: pad them"),
         ({"input_ids": "some text"}, TypeError, "not numbers"),
@@ -103,7 +104,7 @@ def test_outputs_read_as_attributes_keys_and_positions(tiny, arrays):
 )
 def test_bad_inputs_are_told_in_a_sentence(tiny, arguments, error, message):
     with pytest.raises(error, match=message):
-        tiny(**arguments)
+        tiny(*arguments.pop("args", ()), **arguments)
 
 
 def test_a_missing_label_is_named():
@@ -131,6 +132,24 @@ def test_lengths_fall_into_buckets(tiny, monkeypatch):
         assert len(traces) <= 3
     for length, output in zip(lengths, outputs, strict=True):
         compare(flatten(tiny(np.arange(length)[None], output_attentions=True)), flatten(output), 1e-5)
+
+
+def test_a_smaller_batch_takes_the_program_of_the_larger_one(tiny, monkeypatch):
+    traces = []
+    run = BertModel._run
+
+    @functools.wraps(run)
+    def counted(self, **inputs):
+        traces.append(1)
+        return run(self, **inputs)
+
+    ids = np.random.default_rng(0).integers(3, 60, (4, 12))
+    expected = tiny.infer(ids).logits
+    monkeypatch.setattr(BertModel, "_run", counted)
+    for rows in (4, 3, 2):
+        np.testing.assert_allclose(tiny.infer(ids[:rows], np.ones_like(ids[:rows])).logits, expected[:rows], atol=1e-5)
+    if keras.config.backend() == "jax":
+        assert len(traces) == 0
 
 
 def test_threads_do_not_disturb_each_other(tiny, arrays):

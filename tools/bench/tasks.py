@@ -112,11 +112,19 @@ def start_load(name: str, folder: Path) -> Callable[[], dict]:
         return {
             "load s": loaded,
             "first output s": time.perf_counter() - start,
+            "from process start s": time.time() - _process_start(),
             "load peak / weights": (after_load - before) / weights,
             "peak / weights": (_memory("VmHWM") - before) / weights,
         }
 
     return measure
+
+
+def _process_start() -> float:
+    """When this process began, imports included, in seconds since the epoch."""
+    ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(field: str) -> int:
