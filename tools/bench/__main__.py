@@ -96,15 +96,32 @@ def main():
     report(options, rounds)
 
 
+def sgemm_peak() -> float:
+    """GFLOP/s of the best of several large products by NumPy, on one core."""
+    code = (
+        "import time, numpy as np; x = np.ones((1024, 1024), 'f'); best = 9e9\n"
+        "for _ in range(20): start = time.process_time(); x @ x; best = min(best, time.process_time() - start)\n"
+        "print(2 * 1024**3 / best / 1e9)"
+    )
+    python = next(iter(ROOT.glob(".nox/tests-*/bin/python")), sys.executable)
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return float(subprocess.run([python, "-c", code], env=one, check=True, capture_output=True, text=True).stdout)
+
+
 def report(options, rounds):
     base = options.only[0]
+    print(f"# one core multiplies float32 matrices at {sgemm_peak():.0f} GFLOP/s here")
     figures = [key for key in rounds[base][0] if key != "first_s"]
     print(
         f"# {options.task}, {options.threads} thread(s), median of {options.rounds} rounds; in brackets: {base} = 1.0"
     )
     for figure in figures:
         medians = {name: statistics.median(each[figure] for each in found) for name, found in rounds.items()}
-        cells = [f"{name} {value:.4g} ({medians[base] / value:.2f}x)" for name, value in medians.items() if value]
+        ratio = {
+            name: value / medians[base] if "FLOP" in figure else medians[base] / value
+            for name, value in medians.items()
+        }
+        cells = [f"{name} {value:.4g} ({ratio[name]:.2f}x)" for name, value in medians.items()]
         print(f"{figure:>24}: " + "  ".join(cells))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHAPES = {"1x128": (1, 128), "8x128": (8, 128)}
+FLOPS_PER_TOKEN = 2 * (85_054_464 + 590_592 / 128 + 12 * 2 * 128 * 768)  # BERT-base at length 128: products only
 
 
 @dataclass
@@ -75,9 +76,11 @@ def start_forward(name: str, folder: Path) -> Callable[[], dict]:
     def measure() -> dict:
         times = {"first_s": first}
         for shape, arrays in inputs.items():
-            start = time.perf_counter()
+            start, work = time.perf_counter(), time.process_time()
             run(arrays["ids"])
             times[f"{shape} s"] = time.perf_counter() - start
+            times[f"{shape} CPU s"] = time.process_time() - work  # steadier on a machine that does other things too
+            times[f"{shape} GFLOP/s"] = FLOPS_PER_TOKEN * arrays["ids"].size / times[f"{shape} CPU s"] / 1e9
         return times
 
     return measure
