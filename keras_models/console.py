@@ -35,7 +35,7 @@ def show_rows(rows: list[dict[str, Any]], title: str | None = None):
     header = any(name.strip() for name in rows[0])
     table = Table(*rows[0], box=box.SIMPLE_HEAD, show_edge=False, show_header=header)
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
+        table.add_row(*(Text(_cell(value), overflow="fold") for value in row.values()))
     Console().print(table, "")
 
 

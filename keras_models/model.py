@@ -253,7 +253,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         spec = self._output_spec(inputs, flags)
 
         def cut(array, spec):
-            return array[tuple(slice(length if size is None else None) for size in spec.shape)][:batch]
+            rows = batch * spec.shape[0]  # more than one each where inputs hold several choices
+            return array[tuple(slice(length if size is None else None) for size in spec.shape)][:rows]
 
         return keras.tree.map_structure(cut, outputs, spec)
 

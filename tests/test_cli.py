@@ -574,3 +574,10 @@ for arguments in (["--help"], ["run", "--help"], ["list"], ["info", {str(saved /
     process = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert "Usage:" in process.stdout and "BertForMaskedLM" in process.stdout and "bad, poor" in process.stdout
+
+
+def test_the_packaged_classifier():
+    text = "We are very happy to introduce pipeline to the transformers repository."
+    (found,) = documents("sentiment-analysis", text)
+    assert found["label"] == "POSITIVE"
+    assert found["score"] > 0.9
