@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_models.checkpoint import Checkpoint, save_weights
+from keras_models.checkpoint.find import open_weights
 from keras_models.config import read_config, write_atomically
-from keras_models.describe import class_for, is_float, weights_of
+from keras_models.describe import class_for, is_float
 from keras_models.hub import Repository
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def convert(
         raise ValueError(f"{folder} is the model's own folder: give another one to write to.")
     config = read_config(repository)
     name = class_for(config)
-    with weights_of(repository) as weights:
+    with open_weights(repository) as weights:
         if name is None and weights.format in ("h5", "msgpack"):
             raise ValueError(
                 f"{source} is a {config.get('model_type')!r} model, which keras_models has no class for, and only such "

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_models.checkpoint import WEIGHT_FILES, Checkpoint, open_checkpoint
+from keras_models.checkpoint.find import open_weights
 from keras_models.config import read_config, read_json
-from keras_models.hub import HubError, Repository
+from keras_models.hub import Repository
 from keras_models.preprocessing.tokenizer import choose_class
 from keras_models.registry import ARCHITECTURES, TASK_ALIASES, TASKS
 
@@ -64,7 +63,7 @@ def describe(source: str | os.PathLike[str], **hub: Any) -> dict[str, Any]:
     """
     repository = Repository(source, **hub)
     config = read_config(repository)
-    with weights_of(repository) as weights:
+    with open_weights(repository) as weights:
         dtypes: Counter[str] = Counter()
         for tensor in weights.values():
             dtypes[tensor.dtype.name] += prod(tensor.shape)
@@ -98,18 +97,6 @@ def class_for(config: dict[str, Any]) -> str | None:
         if model_type == config.get("model_type") or (found and not config.get("model_type")):
             return found or row.classes["base"]
     return None
-
-
-def weights_of(repository: Repository) -> Checkpoint:
-    """The weights of a repository, opened; of several formats the first in `WEIGHT_FILES`.
-
-    Raises:
-        HubError: there are none.
-    """
-    path = next(filter(None, map(repository.file, WEIGHT_FILES)), None)
-    if path is None:
-        raise HubError(f"{repository} holds no weights: looked for {', '.join(WEIGHT_FILES)}.")
-    return open_checkpoint(path, fetch=partial(repository.file, required=True))
 
 
 def is_float(dtype: np.dtype) -> bool:

@@ -17,11 +17,12 @@ import numpy as np
 from keras import ops
 
 from keras_models import nn, runtime
-from keras_models.checkpoint import WEIGHT_FILES, Checkpoint, open_checkpoint, save_weights
+from keras_models.checkpoint import save_weights
+from keras_models.checkpoint.find import open_weights
 from keras_models.checkpoint.load import LoadingReport, plan
 from keras_models.checkpoint.names import by_variable, entries
 from keras_models.config import Config, nearest, read_json, write_atomically
-from keras_models.hub import HubError, Repository, push_saved, split_options
+from keras_models.hub import Repository, push_saved, split_options
 from keras_models.outputs import ModelOutput
 from keras_models.training.heads import HeadTraining, check_labels, to_array
 
@@ -311,7 +312,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         elif overrides:
             raise TypeError(f"With config= given, set {', '.join(overrides)} on it instead.")
         repository = Repository(source, **hub)
-        checkpoint = _open(repository)
+        checkpoint = open_weights(repository)
         if dtype == "auto":
             dtype = config.dtype or next(str(t.dtype) for t in checkpoint.values() if t.dtype.kind not in "iub")
         with _dtype_scope(dtype):
@@ -440,16 +441,6 @@ def _through_call(run: Callable) -> Callable:
 
 def _stored_array(entry, dtype) -> np.ndarray:
     return np.asarray(entry.array(), dtype=dtype)
-
-
-def _open(repository: Repository) -> Checkpoint:
-    for name in WEIGHT_FILES:
-        path = repository.file(name)
-        if path is not None:
-            if path.suffix == ".json" and not repository.is_local:  # all shards at once
-                repository.files(sorted(set(read_json(path).get("weight_map", {}).values())))
-            return open_checkpoint(path, fetch=lambda shard: repository.file(shard, required=True))
-    raise HubError(f"{repository} holds no weights: looked for {', '.join(WEIGHT_FILES)}.")
 
 
 @contextmanager

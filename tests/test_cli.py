@@ -310,7 +310,7 @@ def test_info_of_what_is_unknown(tmp_path):
 
 
 def arrays(folder):
-    with describe.weights_of(describe.Repository(folder)) as weights:
+    with describe.open_weights(describe.Repository(folder)) as weights:
         return {name: tensor.read() for name, tensor in weights.items()}
 
 
