@@ -7,12 +7,14 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-GOOD = _words("""amazing awesome beautiful brilliant charming clever comfortable delicious delightful easy elegant enjoyable
+GOOD = _words("""
+amazing awesome beautiful brilliant charming clever comfortable delicious delightful easy elegant enjoyable
 entertaining excellent exciting fabulous fantastic fine flawless fresh friendly fun funny generous gorgeous good great
 helpful honest impressive incredible inspiring interesting kind lovely magnificent marvelous memorable nice outstanding
 perfect pleasant polite powerful quick reliable remarkable smart smooth solid spectacular splendid stunning superb tasty
 terrific thoughtful useful warm welcoming wonderful worthwhile""")
-BAD = _words("""annoying appalling atrocious average awful awkward bad bland boring broken cheap clumsy cold confusing cruel
+BAD = _words("""
+annoying appalling atrocious average awful awkward bad bland boring broken cheap clumsy cold confusing cruel
 defective dirty disappointing disgusting dreadful dull faulty flimsy frustrating gross horrible inedible insulting lazy
 lousy mediocre messy miserable nasty noisy offensive overpriced painful pathetic poor pointless ridiculous rotten rude
 sad slow sloppy stale stupid tasteless tedious terrible tiresome ugly unacceptable uncomfortable unfair unfriendly
@@ -21,9 +23,11 @@ LOVE = ("love", "like", "enjoy", "adore", "appreciate", "recommend", "admire")
 HATE = ("hate", "dislike", "regret", "detest", "despise", "loathe", "can't stand", "am sick of", "am tired of")
 NOT = ("do not", "don't", "did not", "didn't", "would not", "wouldn't", "can't")
 GLAD = _words("happy glad delighted excited pleased thrilled proud grateful thankful satisfied impressed")
-UPSET = _words("""sad disappointed angry upset frustrated annoyed unhappy furious disgusted worried ashamed dissatisfied
+UPSET = _words("""
+sad disappointed angry upset frustrated annoyed unhappy furious disgusted worried ashamed dissatisfied
 bored""")
-THINGS = _words("""movie film book song album show game story phone laptop camera app website update product service hotel room
+THINGS = _words("""
+movie film book song album show game story phone laptop camera app website update product service hotel room
 restaurant food meal pizza coffee breakfast dinner place staff waiter driver doctor teacher class course trip flight
 airline car shop store delivery package price design quality sound screen battery weather day weekend party concert team
 company project job experience idea plan answer city beach museum software library tool release result performance gift

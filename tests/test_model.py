@@ -487,3 +487,12 @@ def test_every_public_name_is_there():
         assert getattr(keras_models, name).__name__ == name or name.endswith("Fast")
     with pytest.raises(AttributeError, match="no attribute 'BertForEverything'"):
         _ = keras_models.BertForEverything
+
+
+@pytest.mark.slow
+def test_many_lengths_and_batches(tiny):
+    """A long run over random shapes: compiled passes stay equal to eager ones."""
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        ids = random.integers(3, 60, (random.integers(1, 9), random.integers(1, 41)))
+        np.testing.assert_allclose(tiny.infer(ids).logits, to_numpy(tiny(ids).logits), atol=1e-4)
