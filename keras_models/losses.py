@@ -26,8 +26,8 @@ def cross_entropy(logits, labels, ignore: int = IGNORE):
 
 
 def causal_lm(logits, labels):
-    """Cross entropy of each next token: logits (batch, length, vocabulary), labels (batch, length)."""
-    return cross_entropy(logits[:, :-1], labels[:, 1:])
+    """Cross entropy of each next token: logits (..., length, vocabulary), labels (..., length)."""
+    return cross_entropy(logits[..., :-1, :], labels[..., 1:])
 
 
 def binary_cross_entropy(logits, labels, mask=None):

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_models import nn, runtime
+from keras_models.cache import Cache
 from keras_models.checkpoint import save_weights
 from keras_models.checkpoint.find import open_weights
 from keras_models.checkpoint.load import LoadingReport, plan
@@ -27,9 +28,10 @@ from keras_models.outputs import ModelOutput
 from keras_models.training.heads import HeadTraining, check_labels, to_array
 
 RECORDS = {
-    "output_hidden_states": ("hidden_states",),
-    "output_attentions": ("attentions", "cross_attentions"),
+    "output_hidden_states": ("hidden_states", "decoder_hidden_states", "encoder_hidden_states"),
+    "output_attentions": ("attentions", "decoder_attentions", "cross_attentions", "encoder_attentions"),
 }
+AS_GIVEN = ("past_key_values", "logits_to_keep")  # inputs that are no tensors
 UNNEEDED = ("token_type_ids",)  # what a tokenizer of another architecture may return, and a model may do without
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # What users of the reference pass and what needs no choice here: the format is found, memory is never wasted.
@@ -103,8 +105,10 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
                 return super().__call__(*args, **kwargs)
         flags = {name: kwargs.pop(name, None) for name in RECORDS}
         kwargs.pop("return_dict", None)
+        cache = _cache(args, kwargs)
         inputs = self.prepare_inputs(*args, **kwargs)
         labels = {name: inputs.pop(name) for name in self.label_names if name in inputs}
+        inputs |= self.inputs_from_labels(inputs, labels) if labels else {}
         names = [name for flag, names in RECORDS.items() if self._wanted(flag, flags[flag]) for name in names]
         symbolic = runtime.is_symbolic(inputs)
         bare = not training and not symbolic and not runtime.in_keras_call() and self._remat_mode is None
@@ -112,14 +116,26 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             direct = bare and self._plain
             outputs = ModelOutput(self._run(**inputs) if direct else super().__call__(**inputs, training=training))
         outputs.update({name: tuple(found) for name, found in records.items() if found})
+        if cache is not None:
+            cache.advance()
+            outputs["past_key_values"] = cache
         if labels:
             check_labels(outputs, labels)
             labels = {name: ops.convert_to_tensor(value) for name, value in labels.items()}
-            outputs = ModelOutput(loss=self.compute_head_loss(outputs, inputs, **labels), **outputs)
+            loss = self.compute_head_loss(outputs, inputs, **labels)
+            outputs = ModelOutput(**(loss if isinstance(loss, dict) else {"loss": loss}), **outputs)
         return outputs
 
     def _wanted(self, flag: str, given: bool | None) -> bool:
         return bool(getattr(self.config, flag) if given is None else given)
+
+    def inputs_from_labels(self, inputs: dict[str, Any], labels: dict[str, Any]) -> dict[str, Any]:
+        """For subclasses: further inputs that follow from labels, such as a decoder's."""
+        return {}
+
+    def get_encoder(self) -> keras.layers.Layer:
+        """The encoder of an encoder-decoder model."""
+        return self.bare_model().encoder
 
     def bare_model(self) -> PreTrainedModel:
         """The bare model in this one, or this one."""
@@ -173,8 +189,10 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         return inputs
 
     def _prepare(self, name: str, value: Any) -> Any:
-        if isinstance(value, keras.KerasTensor) or ops.is_tensor(value):
+        if name in AS_GIVEN or isinstance(value, keras.KerasTensor) or ops.is_tensor(value):
             return value
+        if isinstance(value, (tuple, Mapping)):  # several in one, such as encoder_outputs
+            return keras.tree.map_structure(functools.partial(self._prepare, name), value)
         array = to_array(name, value)
         if name in self.label_names:
             return array  # until it is checked
@@ -403,6 +421,20 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
                 _resize(entry, target)
         self.config.vocab_size = size
         nn.bump_structure_version()
+
+
+def _cache(args, kwargs) -> Cache | None:
+    """The cache that a call is to use: given as past_key_values, or a new one where use_cache=True asks for it."""
+    given = args[0] if args and isinstance(args[0], Mapping) else kwargs
+    cache = given.get("past_key_values")
+    if cache is not None and not isinstance(cache, Cache):
+        raise TypeError(
+            f"past_key_values must be a keras_models.Cache, such as a call with use_cache=True returns, "
+            f"not {type(cache).__name__}."
+        )
+    if kwargs.pop("use_cache", False) and cache is None:
+        cache = kwargs["past_key_values"] = Cache()
+    return cache
 
 
 def _resize(entry, target):

@@ -36,6 +36,7 @@ _HEADS = {  # task -> how the reference ends the class's name
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
+    "seq2seq-lm": "ForConditionalGeneration",
 }
 
 
@@ -58,6 +59,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         pretraining="DistilBertForMaskedLM",
     ),
     "electra": _row("electra", "Electra", f"base pretraining masked-lm causal-lm {_TEXT_HEADS}", "ElectraTokenizer"),
+    "gpt2": _row(
+        "gpt2", "GPT2", "base sequence-classification token-classification question-answering", "GPT2Tokenizer",
+        causal_lm="GPT2LMHeadModel", pretraining="GPT2LMHeadModel", double_heads="GPT2DoubleHeadsModel",
+    ),
     "roberta": _row(
         "roberta", "Roberta", f"base masked-lm causal-lm {_TEXT_HEADS}", "RobertaTokenizer",
         pretraining="RobertaForMaskedLM",
@@ -74,6 +79,7 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForTokenClassification": "token-classification",
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForMultipleChoice": "multiple-choice",
+    "AutoModelForSeq2SeqLM": "seq2seq-lm",
 }
 
 TOKENIZERS = ("Bart", "Bert", "CLIP", "DistilBert", "Electra", "GPT2", "Llama", "Roberta", "T5", "Whisper")

@@ -87,8 +87,9 @@ def entries(layer: keras.layers.Layer, prefix: str = "") -> Iterator[Entry]:
             yield Entry(f"{prefix}bias", layer, "bias")
         return
     for kind in type(layer).__mro__:
-        if kind in _RULES:
-            for attribute, (name, axes) in _RULES[kind].items():
+        rules = vars(kind).get("stored_as", _RULES.get(kind))
+        if rules:
+            for attribute, (name, axes) in rules.items():
                 if getattr(layer, attribute, None) is not None:
                     yield Entry(prefix + name, layer, attribute, axes)
             return

@@ -32,6 +32,19 @@ adopt: Callable = (
 compile_forward: Callable = _backend.compile_forward  # (model, flags) -> function of a dictionary of tensors
 PAD_LENGTHS: bool = _backend.PAD_LENGTHS  # whether every new shape compiles anew, so that lengths go in buckets
 
+# Generation. Caches are (batch, heads, capacity, size).
+CACHE_IN_PLACE: bool = _backend.CACHE_IN_PLACE  # whether a cache is written in place and read as far as it is filled
+cache_empty: Callable = _backend.cache_empty  # (keys or values, capacity) -> zeros like them, with that many positions
+cache_write: Callable = _backend.cache_write  # (cache, keys or values, start) -> the cache with them written
+cache_read: Callable = _backend.cache_read  # (cache, end) -> what a query attends to
+cache_grow: Callable = _backend.cache_grow  # (cache, capacity) -> one with room for more
+cache_rows: Callable = _backend.cache_rows  # (cache, rows, length) -> one with those rows
+compile_program: Callable = (
+    _backend.compile_program
+)  # (model, function of structures of tensors, indices of arguments to reuse the memory of) -> the function, compiled
+while_loop: Callable = _backend.while_loop  # (condition, body, state) -> state, inside a program
+write_column: Callable = _backend.write_column  # ((..., columns), index, (...)) -> the former with a column replaced
+
 output_spec: Callable = keras.src.backend.compute_output_spec  # (function, **KerasTensors) -> KerasTensors
 
 optree.register_pytree_node(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import jax
+import jax.numpy as jnp
 import keras
 
 from keras_models.outputs import ModelOutput
-from keras_models.runtime.stock import attention, embedding, layer_norm, linear
+from keras_models.runtime.stock import attention, cache_grow, cache_read, cache_rows, embedding, layer_norm, linear
 
-__all__ = ["PAD_LENGTHS", "adopt", "attention", "compile_forward", "embedding", "layer_norm", "linear"]
+__all__ = [
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
+    "write_column",
+]  # fmt: skip
 
 PAD_LENGTHS = True
+CACHE_IN_PLACE = False
 
 # What takes long to compile is kept for the next process, unless the user has chosen a place, or set
 # JAX_ENABLE_COMPILATION_CACHE=0.
@@ -43,3 +50,36 @@ def compile_forward(model, flags):
             return model(**inputs, **flags)
 
     return lambda inputs: forward([variable.value for variable in variables], inputs)
+
+
+def compile_program(model, function, donated=()):
+    """`function` of structures of tensors as a compiled program per shapes; parameters of the model are passed in."""
+    variables = model.variables
+    donated = tuple(index + 1 for index in donated)
+
+    @functools.partial(jax.jit, donate_argnums=donated)
+    def program(values, *arguments):
+        with keras.StatelessScope(zip(variables, values, strict=True)):
+            return function(*arguments)
+
+    return lambda *arguments: program([variable.value for variable in variables], *arguments)
+
+
+def while_loop(condition, body, state):
+    """`body` again and again, as long as the condition holds, inside a compiled program."""
+    return jax.lax.while_loop(condition, body, state)
+
+
+def write_column(array, index, column):
+    """`array` (..., columns) with the column at `index` replaced."""
+    return jax.lax.dynamic_update_slice_in_dim(array, column[..., None].astype(array.dtype), index, axis=-1)
+
+
+def cache_write(cache, update, start):
+    """The cache with `update` from position `start` on, in the same memory where XLA may."""
+    return jax.lax.dynamic_update_slice_in_dim(cache, update.astype(cache.dtype), start, axis=2)
+
+
+def cache_empty(like, capacity):
+    """Zeros for (batch, heads, capacity, size)."""
+    return jnp.zeros((*like.shape[:2], capacity, like.shape[3]), like.dtype)

@@ -23,3 +23,16 @@ def attention(query, key, value, bias, scale):
     if bias is not None:
         scores = scores + bias
     return ops.matmul(ops.softmax(scores, axis=-1), value)
+
+
+def cache_read(cache, end):
+    """All positions: shapes are fixed, and what is not filled yet is masked."""
+    return cache
+
+
+def cache_grow(cache, capacity):
+    return ops.pad(cache, [(0, 0), (0, 0), (0, capacity - cache.shape[2]), (0, 0)])
+
+
+def cache_rows(cache, rows, length):
+    return ops.take(cache, rows, axis=0)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
-from keras_models.runtime.stock import attention, embedding, layer_norm, linear
+from keras_models.runtime.stock import attention, cache_grow, cache_read, cache_rows, embedding, layer_norm, linear
 
-__all__ = ["PAD_LENGTHS", "adopt", "attention", "compile_forward", "embedding", "layer_norm", "linear"]
+__all__ = [
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
+    "write_column",
+]  # fmt: skip
 
 PAD_LENGTHS = False
+CACHE_IN_PLACE = False
 
 
 def adopt(tensor, axes, variable):
@@ -27,3 +33,46 @@ def compile_forward(model, flags):
         return model(**inputs, **flags)
 
     return forward
+
+
+def compile_program(model, function, donated=()):
+    """`function` of structures of tensors as an XLA program per shapes."""
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def while_loop(condition, body, state):
+    """`body` again and again, as long as the condition holds, inside a compiled program."""
+    flat = tf.nest.flatten(state)
+
+    def step(*leaves):
+        return tf.nest.flatten(body(tf.nest.pack_sequence_as(state, leaves)))
+
+    def going(*leaves):
+        return condition(tf.nest.pack_sequence_as(state, leaves))
+
+    return tf.nest.pack_sequence_as(state, tf.while_loop(going, step, flat))
+
+
+def write_column(array, index, column):
+    """`array` (..., columns) with the column at `index` replaced."""
+    return _write(array, tf.cast(column[..., None], array.dtype), index, axis=len(array.shape) - 1)
+
+
+def cache_write(cache, update, start):
+    """The cache with `update` from position `start` on, in the same memory where XLA may."""
+    return _write(cache, tf.cast(update, cache.dtype), start, axis=2)
+
+
+def cache_empty(like, capacity):
+    """Zeros for (batch, heads, capacity, size)."""
+    return tf.zeros((*like.shape[:2], capacity, like.shape[3]), like.dtype)
+
+
+def _write(array, update, start, axis):
+    if tf.executing_eagerly():  # the operation below is XLA's
+        before, after = [slice(None)] * axis, [slice(None)] * axis
+        parts = array[(*before, slice(0, start))], update, array[(*after, slice(start + update.shape[axis], None))]
+        return tf.concat(parts, axis)
+    starts = [0] * len(array.shape)
+    starts[axis] = start
+    return xla.dynamic_update_slice(array, update, tf.stack([tf.cast(each, tf.int32) for each in starts]))

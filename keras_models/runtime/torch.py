@@ -13,9 +13,14 @@ from torch.utils import _pytree
 
 from keras_models.outputs import ModelOutput
 
-__all__ = ["PAD_LENGTHS", "adopt", "attention", "compile_forward", "embedding", "layer_norm", "linear"]
+__all__ = [
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
+    "write_column",
+]  # fmt: skip
 
 PAD_LENGTHS = False
+CACHE_IN_PLACE = True
 
 _pytree.register_pytree_node(
     ModelOutput,
@@ -95,6 +100,56 @@ def compile_forward(model, flags):
             return model(**inputs, **flags)
 
     return forward
+
+
+def compile_program(model, function, donated=()):
+    """`function` in inference mode: PyTorch compiles nothing."""
+    return torch.inference_mode()(function)
+
+
+def while_loop(condition, body, state):
+    """`body` again and again, as long as the condition holds."""
+    while condition(state):
+        state = body(state)
+    return state
+
+
+def write_column(array, index, column):
+    """`array` (..., columns), in place, with the column at `index` replaced."""
+    array[..., index] = column
+    return array
+
+
+def cache_empty(like, capacity):
+    """Room for (batch, heads, capacity, size)."""
+    return like.new_empty((*like.shape[:2], capacity, like.shape[3]))
+
+
+def cache_write(cache, update, start):
+    """The cache, in place, with `update` from position `start` on."""
+    if update.requires_grad:
+        cache = cache.clone()  # what came before may be needed for gradients
+    cache[:, :, start : start + update.shape[2]] = update
+    return cache
+
+
+def cache_read(cache, end):
+    """A view on the filled part."""
+    return cache[:, :, :end]
+
+
+def cache_grow(cache, capacity):
+    """A copy with room for more."""
+    grown = cache_empty(cache, capacity)
+    grown[:, :, : cache.shape[2]] = cache
+    return grown
+
+
+def cache_rows(cache, rows, length):
+    """A copy of some rows, as far as they are filled."""
+    chosen = cache.new_empty((len(rows), *cache.shape[1:]))
+    chosen[:, :, :length] = cache[:, :, :length].index_select(0, rows)
+    return chosen
 
 
 def _onednn_applies(x, weight):

@@ -21,7 +21,10 @@ class HeadTraining:
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
 
     def head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
-        """The loss of this head, a scalar tensor; takes the labels by the names in `label_names`."""
+        """The loss of this head, a scalar tensor; takes the labels by the names in `label_names`.
+
+        A head with several losses returns them by the names of its outputs; training adds them up.
+        """
         raise TypeError(f"{type(self).__name__} has no head with a loss: use one of the ...For... classes.")
 
     def compute_head_loss(self, outputs: ModelOutput, inputs: Any = None, **labels: Any) -> Any:
@@ -85,6 +88,8 @@ class HeadTraining:
         if isinstance(x, Mapping):
             x = {name: to_array(name, value) for name, value in x.items() if value is not None}
             self._check_length(x)
+        if y is not None and isinstance(x, Mapping) and self.config.is_encoder_decoder and self.label_names:
+            x |= {name: to_array(name, value) for name, value in self._named_labels(y).items()}
         if isinstance(y, Mapping):
             y = {name: to_array(name, value) for name, value in y.items()}
         elif isinstance(y, (list, np.ndarray)):
@@ -102,16 +107,15 @@ class HeadTraining:
             raise ValueError(
                 f"{type(self).__name__}'s own loss takes no sample or class weights: give compile(loss=...) another."
             )
-        loss = y_pred.get("loss")
-        if loss is None:
+        found = {name: value for name, value in y_pred.items() if name in ("loss", "mc_loss")}
+        if not found:
             if y is None:
                 raise ValueError(
                     f"{type(self).__name__} got no labels: pass y, or {' and '.join(self.label_names)} in x."
                 )
-            loss = self.compute_head_loss(y_pred, x, **self._named_labels(y))
-        for extra in self.losses:
-            loss = loss + ops.sum(extra)
-        return loss
+            found = self.compute_head_loss(y_pred, x, **self._named_labels(y))
+        parts = list(found.values()) if isinstance(found, dict) else [found]
+        return sum(parts[1:] + [ops.sum(each) for each in self.losses], start=parts[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Metrics such as "accuracy" see the logits and the labels; weighted metrics leave out labels of -100."""
