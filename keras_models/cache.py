@@ -13,7 +13,7 @@ STEP = 64  # how many positions a cache grows by, at least
 
 
 def bucket(length: int) -> int:
-    """The number of positions to make room for where `length` are needed: few sizes, none more than a third too large."""
+    """The number of positions to make room for where `length` are needed: one of few sizes."""
     if length <= 4 * STEP:
         return -(-length // STEP) * STEP
     step = 1 << ((length - 1).bit_length() - 2)  # a quarter to a half of the length

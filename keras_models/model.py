@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -22,7 +21,8 @@ from keras_models.checkpoint import save_weights
 from keras_models.checkpoint.find import open_weights
 from keras_models.checkpoint.load import LoadingReport, plan
 from keras_models.checkpoint.names import by_variable, entries
-from keras_models.config import Config, nearest, read_json, write_atomically
+from keras_models.config import Config, nearest
+from keras_models.generation.config import GenerationConfig
 from keras_models.hub import Repository, push_saved, split_options
 from keras_models.outputs import ModelOutput
 from keras_models.training.heads import HeadTraining, check_labels, to_array
@@ -34,6 +34,7 @@ RECORDS = {
 AS_GIVEN = ("past_key_values", "logits_to_keep")  # inputs that are no tensors
 UNNEEDED = ("token_type_ids",)  # what a tokenizer of another architecture may return, and a model may do without
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_GENERATES = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel", "ForConditionalGeneration", "EncoderDecoderModel")
 # What users of the reference pass and what needs no choice here: the format is found, memory is never wasted.
 _NEEDLESS = ("from_tf", "from_flax", "from_pt", "use_safetensors", "low_cpu_mem_usage")
 
@@ -67,6 +68,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     """
 
     config_class: ClassVar[type[Config]]
+    starts_decoder: ClassVar[bool] = True  # whether generation puts decoder_start_token_id before decoder_input_ids
     base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
     optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
@@ -86,7 +88,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
                 f"to load a checkpoint, use {type(self).__name__}.from_pretrained(...)."
             )
         self.config = config
-        self.generation_config: dict[str, Any] | None = None
+        self.generation_config = GenerationConfig.from_model_config(config) if self.can_generate() else None
         # Past Keras' tracking, which would wrap what they hold.
         self.__dict__["_compiled_forwards"] = {}
         self.__dict__["_batch_sizes"] = {}
@@ -289,6 +291,68 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             self._compiled_forwards[key] = runtime.output_spec(functools.partial(self, **flags), **free)
         return self._compiled_forwards[key]
 
+    # ------------------------------------------------------------------------------------ generation
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether the model has a head that predicts next words."""
+        return any(kind.__name__.endswith(_GENERATES) for kind in cls.__mro__)
+
+    def encode(self, output_hidden_states: bool = False, output_attentions: bool = False, **inputs: Any) -> ModelOutput:
+        """What the encoder of an encoder-decoder model computes, for inference: `last_hidden_state` and records."""
+        flags = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        names = [f"encoder_{flag.removeprefix('output_')}" for flag, wanted in flags.items() if wanted]
+        with _entered(self), nn.records(names) as records, runtime.bare_calls():
+            states = self.get_encoder()(**inputs)
+        outputs = ModelOutput(states) if isinstance(states, Mapping) else ModelOutput(last_hidden_state=states)
+        outputs.update({name.removeprefix("encoder_"): tuple(found) for name, found in records.items()})
+        return outputs
+
+    def generate(self, inputs: Any = None, generation_config: Any = None, **kwargs: Any) -> np.ndarray | ModelOutput:
+        """Continues prompts token by token.
+
+        Greedy search by default; sampling, beams and the other searches of transformers by the settings that bear
+        their names there (`do_sample`, `num_beams`, `penalty_alpha`, `assistant_model`, `prompt_lookup_num_tokens` ...).
+
+        Example:
+            >>> tokens = model.generate(**tokenizer("Once upon a time"), max_new_tokens=40, do_sample=True, seed=1)
+            >>> tokenizer.decode(tokens[0])
+
+        Args:
+            inputs: token ids (batch, length), or what a tokenizer returns; for an encoder-decoder model the encoder's.
+                Batches of a decoder are padded on the left.
+            generation_config: a `GenerationConfig` to use instead of the model's own.
+            logits_processor: functions or `LogitsProcessor` objects that change scores; those written in keras.ops as
+                `LogitsProcessor.process` stay in the compiled loop.
+            stopping_criteria: functions of (ids, scores) that tell which rows, or whether all of them, are to stop.
+            prefix_allowed_tokens_fn: function of (index of the text, its tokens) -> the tokens that may follow.
+            assistant_model: a smaller model that drafts what this one then checks.
+            streamer: gets each token as it comes, e.g. a `TextStreamer`.
+            tokenizer: the model's, for `stop_strings`, or beside an assistant with another one.
+            assistant_tokenizer: the assistant's, if it is another one.
+            seed: of sampling; the same seed gives the same tokens, on every backend. By default one is drawn from
+                NumPy's global generator, which `keras.utils.set_random_seed` seeds.
+            use_model_defaults: whether the model's own settings apply where `generation_config` leaves them open.
+            **kwargs: settings of a `GenerationConfig` for this call, and inputs of the model.
+
+        Returns:
+            Token ids (batch * num_return_sequences, length), prompts included unless there is an encoder; with
+            `return_dict_in_generate=True` a ModelOutput of `sequences` and what `output_scores`, `output_logits`,
+            `output_attentions` and `output_hidden_states` ask for.
+
+        Raises:
+            TypeError: a name is neither a setting nor an input.
+            ValueError: settings contradict each other, or the prompt is empty or too long.
+        """
+        if not self.can_generate():
+            raise TypeError(
+                f"{type(self).__name__} has no head that predicts words: load the checkpoint with "
+                "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
+            )
+        from keras_models.generation.generate import generate
+
+        return generate(self, inputs, generation_config, **kwargs)
+
     # ---------------------------------------------------------------------------- loading and saving
 
     @classmethod
@@ -336,8 +400,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         with _dtype_scope(dtype):
             model, report = cls._with_weights(config, checkpoint, ignore_mismatched_sizes)
         model._pretrained = True
-        generation = repository.file("generation_config.json")
-        model.generation_config = read_json(generation) if generation else None
+        if cls.can_generate() or repository.file("generation_config.json"):
+            model.generation_config = GenerationConfig.for_model(repository, config)
         return (model, report.to_dict()) if output_loading_info else model
 
     @classmethod
@@ -378,7 +442,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         self.config.dtype = keras.backend.standardize_dtype(self.variable_dtype)
         self.config.save_pretrained(folder)
         if self.generation_config is not None:
-            write_atomically(folder / "generation_config.json", json.dumps(self.generation_config, indent=2) + "\n")
+            self.generation_config.save_pretrained(folder)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "5GB", **options: Any) -> str:
         """Uploads what `save_pretrained` writes; returns the commit's URL."""

@@ -173,6 +173,17 @@ class LayerNormalization(BareCall, keras.layers.LayerNormalization):
         return runtime.layer_norm(inputs, self.gamma, self.beta, self.epsilon)
 
 
+class RMSNormalization(BareCall, keras.layers.RMSNormalization):
+    """`keras.layers.RMSNormalization` over the last axis of `size` features; the mean square is taken in float32."""
+
+    def __init__(self, size: int, epsilon: float):
+        super().__init__(epsilon=epsilon)
+        self.build((None, size))
+
+    def call(self, inputs):
+        return runtime.rms_norm(inputs, self.scale, self.epsilon)
+
+
 class Dropout(BareCall, keras.layers.Dropout):
     """`keras.layers.Dropout`."""
 

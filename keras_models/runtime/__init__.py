@@ -22,6 +22,7 @@ _backend = import_module(f"keras_models.runtime.{keras.config.backend()}")
 # Leaves of a forward pass: (inputs, parameters as Keras variables ...) -> tensor.
 linear: Callable = _backend.linear  # (x, kernel, bias or None, activation or None), kernel (in, out)
 layer_norm: Callable = _backend.layer_norm  # (x, gamma, beta, epsilon), over the last axis
+rms_norm: Callable = _backend.rms_norm  # (x, scale, epsilon), over the last axis, normalised in float32
 embedding: Callable = _backend.embedding  # (table, ids)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
 
@@ -43,6 +44,8 @@ compile_program: Callable = (
     _backend.compile_program
 )  # (model, function of structures of tensors, indices of arguments to reuse the memory of) -> the function, compiled
 while_loop: Callable = _backend.while_loop  # (condition, body, state) -> state, inside a program
+number: Callable = _backend.number  # an integer as programs take it: a scalar tensor where they are compiled
+read_column: Callable = _backend.read_column  # ((..., columns), index) -> (...)
 write_column: Callable = _backend.write_column  # ((..., columns), index, (...)) -> the former with a column replaced
 
 output_spec: Callable = keras.src.backend.compute_output_spec  # (function, **KerasTensors) -> KerasTensors

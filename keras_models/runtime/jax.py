@@ -10,12 +10,21 @@ import jax.numpy as jnp
 import keras
 
 from keras_models.outputs import ModelOutput
-from keras_models.runtime.stock import attention, cache_grow, cache_read, cache_rows, embedding, layer_norm, linear
+from keras_models.runtime.stock import (
+    attention,
+    cache_grow,
+    cache_read,
+    cache_rows,
+    embedding,
+    layer_norm,
+    linear,
+    rms_norm,
+)
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
-    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
-    "write_column",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
+    "read_column", "rms_norm", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -83,3 +92,13 @@ def cache_write(cache, update, start):
 def cache_empty(like, capacity):
     """Zeros for (batch, heads, capacity, size)."""
     return jnp.zeros((*like.shape[:2], capacity, like.shape[3]), like.dtype)
+
+
+def number(value):
+    """A scalar, so that another value does not compile anew."""
+    return jnp.asarray(value, "int32")
+
+
+def read_column(array, index):
+    """The column of `array` (..., columns) at `index`."""
+    return jax.lax.dynamic_index_in_dim(array, index, axis=-1, keepdims=False)

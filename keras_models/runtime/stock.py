@@ -14,6 +14,12 @@ def layer_norm(x, gamma, beta, epsilon):
     return ops.cast(ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon), x.dtype)
 
 
+def rms_norm(x, scale, epsilon):
+    exact = ops.cast(x, "float32")
+    exact = exact * ops.rsqrt(ops.mean(ops.square(exact), axis=-1, keepdims=True) + epsilon)
+    return ops.cast(exact, x.dtype) * ops.cast(scale, x.dtype)
+
+
 def embedding(table, ids):
     return ops.take(table, ids, axis=0)
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from keras_models.runtime.stock import attention, cache_grow, cache_read, cache_rows, embedding, layer_norm, linear
+from keras_models.runtime.stock import (
+    attention,
+    cache_grow,
+    cache_read,
+    cache_rows,
+    embedding,
+    layer_norm,
+    linear,
+    rms_norm,
+)
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
-    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
-    "write_column",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
+    "read_column", "rms_norm", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -76,3 +85,13 @@ def _write(array, update, start, axis):
     starts = [0] * len(array.shape)
     starts[axis] = start
     return xla.dynamic_update_slice(array, update, tf.stack([tf.cast(each, tf.int32) for each in starts]))
+
+
+def number(value):
+    """A scalar, so that another value does not compile anew."""
+    return tf.constant(value, "int32")
+
+
+def read_column(array, index):
+    """The column of `array` (..., columns) at `index`."""
+    return tf.gather(array, index, axis=-1)

@@ -15,8 +15,8 @@ from keras_models.outputs import ModelOutput
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
-    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "while_loop",
-    "write_column",
+    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
+    "read_column", "rms_norm", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -65,6 +65,11 @@ def layer_norm(x, gamma, beta, epsilon):
     gamma = _value(gamma)
     beta = None if beta is None else _value(beta)
     return F.layer_norm(x, gamma.shape, gamma.to(x.dtype), None if beta is None else beta.to(x.dtype), epsilon)
+
+
+def rms_norm(x, scale, epsilon):
+    normal = F.rms_norm(x.float(), x.shape[-1:], None, epsilon).to(x.dtype)
+    return normal * _value(scale).to(x.dtype)
 
 
 def embedding(table, ids):
@@ -118,6 +123,16 @@ def write_column(array, index, column):
     """`array` (..., columns), in place, with the column at `index` replaced."""
     array[..., index] = column
     return array
+
+
+def number(value):
+    """A Python number: nothing is compiled."""
+    return value
+
+
+def read_column(array, index):
+    """The column of `array` (..., columns) at `index`."""
+    return array[..., index]
 
 
 def cache_empty(like, capacity):
