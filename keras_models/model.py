@@ -312,7 +312,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         """Continues prompts token by token.
 
         Greedy search by default; sampling, beams and the other searches of transformers by the settings that bear
-        their names there (`do_sample`, `num_beams`, `penalty_alpha`, `assistant_model`, `prompt_lookup_num_tokens` ...).
+        their names there: `do_sample`, `num_beams`, `penalty_alpha`, `assistant_model`, `prompt_lookup_num_tokens` ...
 
         Example:
             >>> tokens = model.generate(**tokenizer("Once upon a time"), max_new_tokens=40, do_sample=True, seed=1)

@@ -1,4 +1,4 @@
-"""`generate`: what a user asks for becomes a prompt, settings and a search; what the search finds becomes the result."""
+"""`generate`: a user's wishes become a prompt, settings and a search; what the search finds becomes the result."""
 
 from __future__ import annotations
 
@@ -189,10 +189,11 @@ def _prompt(model, given, settings, special) -> tuple[Prompt, dict | None, dict[
         if "inputs_embeds" in given:  # they take the place of tokens, which `generate` cuts off again
             ids = np.full(given["inputs_embeds"].shape[:2], special.pad or 0)
         mask = _mask(ids, mask, special, "inputs_embeds" in given)
-        if (mask is None and special.pad is not None and len(ids) > 1 and (ids[:, -1] == special.pad).any()) or (
-            mask is not None and mask.shape[0] > 1 and (mask[:, -1] == 0).any()
-        ):
-            _warn_of_right_padding()
+        last = ids[:, -1] == special.pad if mask is None else mask[:, -1] == 0
+        if len(ids) > 1 and special.pad is not None and last.any():
+            warnings.warn(
+                "A decoder continues the last token, but some texts end in padding: set tokenizer.padding_side = 'left'."
+            )
         given.pop("position_ids", None)
         return Prompt(ids, mask, given, cache=cache), None, {}
     names = _encoder_names(model)
@@ -237,15 +238,8 @@ def _mask(ids: Any, mask: Any, special: Any, embeds: bool) -> np.ndarray | None:
     return mask.astype("int32")
 
 
-def _warn_of_right_padding():
-    warnings.warn(
-        "A decoder continues the last token, but some texts end in padding: set tokenizer.padding_side = 'left'.",
-        stacklevel=2,
-    )
-
-
 def _encode(model: Any, inputs: dict[str, Any], settings: GenerationConfig) -> tuple[ModelOutput, dict[str, Any]]:
-    """The encoder's outputs as tensors, and the inputs as it got them: padded to a bucket where programs are compiled."""
+    """The encoder's outputs as tensors, and the inputs as it got them, padded to a bucket where that is compiled."""
     records = {flag: bool(settings.return_dict_in_generate and getattr(settings, flag)) for flag in RECORDS}
     ids, real = inputs.get("input_ids"), None
     if not runtime.CACHE_IN_PLACE and ids is not None and "attention_mask" in _encoder_names(model):

@@ -1,8 +1,9 @@
 """Searches: what to do with the logits of the next token. Pure functions of tensors, which compiled loops may hold.
 
-A search keeps a state, a dictionary of tensors: `ids` (rows, capacity), of which the first `length` columns are tokens, and
-what it needs besides. What does not change during a call is in a second dictionary, `fixed`: the numbers `prompt`, `limit`
-(the length at which to stop) and `pad`, the tokens `eos` (n,) or None, and `uniforms`, random numbers for each column.
+A search keeps a state, a dictionary of tensors: `ids` (rows, capacity), of which the first `length` columns are tokens,
+and what it needs besides. What does not change during a call is in a second dictionary, `fixed`: the numbers `prompt`,
+`limit` (the length at which to stop) and `pad`, the tokens `eos` (n,) or None, and `uniforms`, random numbers for each
+step, (steps, rows or inputs, draws).
 """
 
 from __future__ import annotations
