@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -442,7 +443,11 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         self.config.dtype = keras.backend.standardize_dtype(self.variable_dtype)
         self.config.save_pretrained(folder)
         if self.generation_config is not None:
-            self.generation_config.save_pretrained(folder)
+            try:
+                self.generation_config.save_pretrained(folder)
+            except ValueError as error:  # what a hub's file says, and a trained model must not be lost for it
+                warnings.warn(f"generation_config.json was written though its settings disagree: {error}", stacklevel=2)
+                write_atomically(folder / "generation_config.json", self.generation_config.to_json_string())
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "5GB", **options: Any) -> str:
         """Uploads what `save_pretrained` writes; returns the commit's URL."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,17 +79,14 @@ def generate(
     **kwargs: Any,
 ) -> np.ndarray | ModelOutput:
     """Continues prompts; see `PreTrainedModel.generate`."""
-    if isinstance(inputs, Mapping):
-        kwargs, inputs = {**inputs, **kwargs}, None
-    for name in ("synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"):
-        if kwargs.pop(name, None) is not None:
-            raise ValueError(f"generate has no {name}: drop it.")
-    kwargs.pop("trust_remote_code", None)
-    settings, given = _settings(model, generation_config, use_model_defaults, kwargs)
-    settings.check_call(streamer=streamer, assistant_model=assistant_model, tokenizer=tokenizer)
-    settings.validate()
-    seed = int(np.random.randint(2**31)) if seed is None else int(seed)
-    with nullcontext() if streamer is None else failures_told(streamer):
+    with failures_told(streamer):
+        if isinstance(inputs, Mapping):
+            kwargs, inputs = {**inputs, **kwargs}, None
+        for name in ("synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"):
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(f"generate has no {name}: drop it.")
+        settings, given = _settings(model, generation_config, use_model_defaults, kwargs)
+        settings.check_call(streamer=streamer, assistant_model=assistant_model, tokenizer=tokenizer)
         given = _arrays(model, inputs, given, settings)
         special = settings.special_tokens(model.config.is_encoder_decoder, "attention_mask" in given)
         prompt, encoder_inputs, encoded = _prompt(model, given, settings, special)
@@ -98,8 +94,8 @@ def generate(
             raise ValueError(f"A streamer follows one text, not a batch of {prompt.ids.shape[0]}: stream them in turn.")
         call = _resolve(
             model, settings, prompt, kwargs, special, encoder_inputs, tokenizer, logits_processor, stopping_criteria,
-            prefix_allowed_tokens_fn, streamer=streamer, assistant=assistant_model, seed=seed,
-            assistant_tokenizer=assistant_tokenizer,
+            prefix_allowed_tokens_fn, streamer=streamer, assistant=assistant_model,
+            seed=int(np.random.randint(2**31)) if seed is None else int(seed), assistant_tokenizer=assistant_tokenizer,
         )  # fmt: skip
         if streamer is not None:
             streamer.put(prompt.ids)
@@ -192,7 +188,7 @@ def _prompt(model, given, settings, special) -> tuple[Prompt, dict | None, dict[
         last = ids[:, -1] == special.pad if mask is None else mask[:, -1] == 0
         if len(ids) > 1 and special.pad is not None and last.any():
             warnings.warn(
-                "A decoder continues the last token, but some texts end in padding: set tokenizer.padding_side = 'left'."
+                "A decoder continues the last token, and some texts end in padding: set tokenizer.padding_side='left'."
             )
         given.pop("position_ids", None)
         return Prompt(ids, mask, given, cache=cache), None, {}

@@ -614,7 +614,7 @@ class TopPLogitsWarper(LogitsProcessor):
     def __init__(self, top_p: float, min_tokens_to_keep: int = 1):
         if not 0 <= top_p <= 1:
             raise ValueError(f"top_p must be from 0 to 1, not {top_p}.")
-        self.tail = 1 - top_p  # the probability that may be dropped
+        self.tail = float(1 - top_p)  # the probability that may be dropped
         self.min_tokens_to_keep = _count("min_tokens_to_keep", min_tokens_to_keep, 1)
 
     def process(self, ids, length, scores):

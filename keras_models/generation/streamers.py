@@ -104,6 +104,7 @@ class _Iterated(TextStreamer):
         super().__init__(tokenizer, skip_prompt, **decode_kwargs)
         self.timeout = timeout
         self.closed = False
+        self._is_over = False
 
     def put(self, value: np.ndarray):
         if not self.closed:
@@ -129,10 +130,11 @@ class _Iterated(TextStreamer):
         raise NotImplementedError
 
     def _is_last(self, item: str | BaseException | None) -> bool:
-        """Whether there is nothing after this item; raises it if it is an error."""
+        """Whether this item ends the iteration; raises it if it is an error, which does so too."""
+        self._is_over = item is self.stop_signal or isinstance(item, BaseException)
         if isinstance(item, BaseException):
             raise item
-        return item is self.stop_signal
+        return self._is_over
 
     def _late(self) -> str:
         return f"No text came for {self.timeout} seconds: raise timeout=, or see what became of the generating thread."
@@ -152,7 +154,6 @@ class TextIteratorStreamer(_Iterated):
     def __init__(self, tokenizer: Any, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any):
         super().__init__(tokenizer, skip_prompt, timeout, **decode_kwargs)
         self.text_queue: Queue = Queue()
-        self._is_over = False
 
     def _send(self, item: str | BaseException | None):
         self.text_queue.put(item)
@@ -168,7 +169,6 @@ class TextIteratorStreamer(_Iterated):
             item = self.text_queue.get(timeout=self.timeout)
         except Empty:
             raise Empty(self._late()) from None
-        self._is_over = not isinstance(item, str)
         if self._is_last(item):
             raise StopIteration
         return item
@@ -190,7 +190,6 @@ class AsyncTextIteratorStreamer(_Iterated):
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(f"Make {type(self).__name__} inside the coroutine that iterates over it.") from None
-        self._is_over = False
 
     def _send(self, item: str | BaseException | None):
         try:
@@ -210,7 +209,6 @@ class AsyncTextIteratorStreamer(_Iterated):
                 item = await self.text_queue.get()
         except TimeoutError:
             raise TimeoutError(self._late()) from None
-        self._is_over = not isinstance(item, str)
         if self._is_last(item):
             raise StopAsyncIteration
         return item

@@ -108,9 +108,23 @@ def sgemm_peak() -> float:
     return float(subprocess.run([python, "-c", code], env=one, check=True, capture_output=True, text=True).stdout)
 
 
+def bandwidth() -> float:
+    """GB/s at which one core reads an array that fits into no cache."""
+    code = (
+        "import time, numpy as np; x = np.ones(2**27, 'f'); best = 9e9\n"
+        "for _ in range(8): start = time.process_time(); x.dot(x); best = min(best, time.process_time() - start)\n"
+        "print(x.nbytes / best / 1e9)"
+    )
+    python = next(iter(ROOT.glob(".nox/tests-*/bin/python")), sys.executable)
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return float(subprocess.run([python, "-c", code], env=one, check=True, capture_output=True, text=True).stdout)
+
+
 def report(options, rounds):
     base = options.only[0]
-    print(f"# one core multiplies float32 matrices at {sgemm_peak():.0f} GFLOP/s here")
+    print(
+        f"# one core multiplies float32 matrices at {sgemm_peak():.0f} GFLOP/s here, and reads {bandwidth():.1f} GB/s"
+    )
     figures = [key for key in rounds[base][0] if key != "first_s"]
     print(
         f"# {options.task}, {options.threads} thread(s), median of {options.rounds} rounds; in brackets: {base} = 1.0"
@@ -118,7 +132,7 @@ def report(options, rounds):
     for figure in figures:
         medians = {name: statistics.median(each[figure] for each in found) for name, found in rounds.items()}
         ratio = {
-            name: value / medians[base] if "FLOP" in figure else medians[base] / value
+            name: value / medians[base] if figure.endswith("/s") or "GB/s" in figure else medians[base] / value
             for name, value in medians.items()
         }
         cells = [f"{name} {value:.4g} ({ratio[name]:.2f}x)" for name, value in medians.items()]

@@ -148,7 +148,86 @@ def start_import(name: str, folder: Path) -> Callable[[], dict]:
     return measure
 
 
+GENERATE = {  # name -> (batch, prompt length, new tokens, settings of generate)
+    "1x16+128": (1, 16, 128, {}),
+    "8x16+128": (8, 16, 128, {}),
+    "1x23+121": (1, 23, 121, {}),
+    "beam 4": (1, 16, 64, {"num_beams": 4}),
+    "sample": (1, 16, 128, {"do_sample": True, "top_k": 50, "top_p": 0.95}),
+}
+GPT2_BYTES = 4 * (124_439_808 - 1024 * 768)  # what a step reads: all weights but the positions
+
+
+def make_gpt2(folder: Path):
+    """A GPT-2-small-sized checkpoint of random numbers, and what it continues prompts with."""
+    if (folder / "gpt2" / "done").exists():
+        return
+    import numpy as np
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(initializer_range=0.05, bos_token_id=None, eos_token_id=None)).eval()
+    model.save_pretrained(folder / "gpt2")
+    for name, (batch, length, new, settings) in GENERATE.items():
+        ids = np.random.default_rng(0).integers(0, 50257, (batch, length))
+        tokens = ids
+        if "do_sample" not in settings:
+            options = {"max_new_tokens": new, "pad_token_id": 0, **settings}
+            tokens = model.generate(torch.from_numpy(ids), attention_mask=torch.ones(ids.shape), **options).numpy()
+        np.savez(folder / f"gpt2-{name}.npz", ids=ids, tokens=tokens)
+    (folder / "gpt2" / "done").touch()
+
+
+def load_gpt2(name: str, folder: Path) -> Callable:
+    """A function from prompts to tokens, as a user of this contestant would call it."""
+    if name == "transformers":
+        import torch
+        from transformers import GPT2LMHeadModel
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        model = GPT2LMHeadModel.from_pretrained(folder / "gpt2").eval()
+
+        def run(ids, **settings):
+            ids = torch.from_numpy(ids)
+            return model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **settings).numpy()
+
+        return run
+    from keras_models import GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(folder / "gpt2")
+    return lambda ids, **settings: model.generate(ids, pad_token_id=0, **settings)
+
+
+def start_generate(name: str, folder: Path) -> Callable[[], dict]:
+    import numpy as np
+
+    run = load_gpt2(name, folder)
+    files = {key: dict(np.load(folder / f"gpt2-{key}.npz")) for key in GENERATE}
+    first = {}
+    for key, (_, _, new, settings) in GENERATE.items():
+        start = time.perf_counter()
+        tokens = run(files[key]["ids"], max_new_tokens=new, **settings)
+        first[f"{key} first call s"] = time.perf_counter() - start
+        if "do_sample" not in settings and not np.array_equal(tokens, files[key]["tokens"]):
+            raise SystemExit(f"{name} writes something else for {key}")
+
+    def measure() -> dict:
+        times = {"first_s": sum(first.values()), **first}
+        for key, (batch, _, new, settings) in GENERATE.items():
+            start, work = time.perf_counter(), time.process_time()
+            run(files[key]["ids"], max_new_tokens=new, **settings)
+            times[f"{key} s"] = time.perf_counter() - start
+            times[f"{key} CPU s"] = time.process_time() - work
+            times[f"{key} tokens/s"] = batch * new / times[f"{key} s"]
+            times[f"{key} GB/s of weights"] = GPT2_BYTES * new / times[f"{key} s"] / 1e9
+        return times
+
+    return measure
+
+
 MEASURES = {
+    "generate": Measure(make_gpt2, start_generate),
     "forward": Measure(make_bert, start_forward),
     "load": Measure(make_bert, start_load, fresh_process=True),
     "import": Measure(lambda folder: None, start_import, fresh_process=True),
