@@ -22,7 +22,7 @@ from keras_models.checkpoint import save_weights
 from keras_models.checkpoint.find import open_weights
 from keras_models.checkpoint.load import LoadingReport, plan
 from keras_models.checkpoint.names import by_variable, entries
-from keras_models.config import Config, nearest
+from keras_models.config import Config, nearest, write_atomically
 from keras_models.generation.config import GenerationConfig
 from keras_models.hub import Repository, push_saved, split_options
 from keras_models.outputs import ModelOutput

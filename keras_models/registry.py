@@ -47,9 +47,14 @@ def _row(file: str, name: str, tasks: str, tokenizer: str | None = None, **other
     return Architecture(file, f"{name}Config", classes, tokenizer)
 
 
+_CAUSAL_HEADS = "sequence-classification token-classification question-answering"
 _TEXT_HEADS = "sequence-classification token-classification question-answering multiple-choice"
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "bart": _row(
+        "bart", "Bart", "base causal-lm sequence-classification question-answering seq2seq-lm", "BartTokenizer",
+        masked_lm="BartForConditionalGeneration", pretraining="BartForConditionalGeneration",
+    ),
     "bert": _row(
         "bert", "Bert", f"base pretraining masked-lm next-sentence-prediction {_TEXT_HEADS}", "BertTokenizer",
         causal_lm="BertLMHeadModel",
@@ -63,9 +68,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         "gpt2", "GPT2", "base sequence-classification token-classification question-answering", "GPT2Tokenizer",
         causal_lm="GPT2LMHeadModel", pretraining="GPT2LMHeadModel", double_heads="GPT2DoubleHeadsModel",
     ),
+    "llama": _row("llama", "Llama", f"base causal-lm {_CAUSAL_HEADS}", "LlamaTokenizer"),
+    "mistral": _row("mistral", "Mistral", f"base causal-lm {_CAUSAL_HEADS}", "LlamaTokenizer"),
     "roberta": _row(
         "roberta", "Roberta", f"base masked-lm causal-lm {_TEXT_HEADS}", "RobertaTokenizer",
         pretraining="RobertaForMaskedLM",
+    ),
+    "t5": _row(
+        "t5", "T5", "base seq2seq-lm sequence-classification token-classification question-answering", "T5Tokenizer",
+        pretraining="T5ForConditionalGeneration", text_encoding="T5EncoderModel",
     ),
 }  # fmt: skip
 
@@ -80,9 +91,13 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForMultipleChoice": "multiple-choice",
     "AutoModelForSeq2SeqLM": "seq2seq-lm",
+    "AutoModelForTextEncoding": "text-encoding",
 }
 
-TOKENIZERS = ("Bart", "Bert", "CLIP", "DistilBert", "Electra", "GPT2", "Llama", "Roberta", "T5", "Whisper")
+TOKENIZERS = (
+    "Bart", "Bert", "CLIP", "DistilBert", "Electra", "GPT2", "Llama", "MT5", "Roberta", "Siglip", "T5", "Whisper",
+    "XLMRoberta",
+)  # fmt: skip
 
 TASKS: dict[str, Task] = {
     "text-classification": Task(
@@ -101,7 +116,7 @@ TASKS: dict[str, Task] = {
     ),
     "zero-shot-classification": Task(
         "zero_shot", "ZeroShotClassificationPipeline", "AutoModelForSequenceClassification",
-        "FacebookAI/roberta-large-mnli", "2a8f12d",
+        "facebook/bart-large-mnli", "d7645e1",
     ),
     "feature-extraction": Task(
         "feature_extraction", "FeatureExtractionPipeline", "AutoModel", "distilbert/distilbert-base-cased", "6ea8117"

@@ -53,7 +53,9 @@ def plan(model: PreTrainedModel, checkpoint: Checkpoint, ignore_mismatched_sizes
     for group in groups:
         entry = next((entry for entry in group if entry.key in stored), None)
         if entry is None:
-            report.missing.append(group[0].key)
+            # A buffer that may be absent starts as it is meant to be: nothing of it waits for training.
+            if group[0].variable.trainable or not _optional(model).search(group[0].key):
+                report.missing.append(group[0].key)
             continue
         tensor = checkpoint[stored[entry.key]]
         if tuple(tensor.shape) != entry.stored_shape:
@@ -77,7 +79,7 @@ def _raise_or_warn(model, report, stored, expected, ignore_mismatched_sizes):
             f"The checkpoint is not one of {name}: none of its {len(stored)} tensors is expected, "
             f"such as {_some(sorted(stored.values())[:3])}; the model expects {_some(sorted(expected)[:3])}."
         )
-    optional = re.compile("|".join(model.optional) or "(?!)")
+    optional = _optional(model)
     prefix = f"{model.base_model_prefix}."
     if any(key.startswith(prefix) for key in expected):
         in_base = re.compile(re.escape(prefix))
@@ -102,6 +104,10 @@ def _raise_or_warn(model, report, stored, expected, ignore_mismatched_sizes):
     new = report.missing + [key for key, _, _ in report.mismatched]
     if new:
         warnings.warn(f"{name}: {_some(new)} not in the checkpoint, newly initialised: train before use.", stacklevel=5)
+
+
+def _optional(model) -> re.Pattern:
+    return re.compile("|".join(model.optional) or "(?!)")
 
 
 def _some(names) -> str:

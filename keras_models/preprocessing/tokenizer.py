@@ -13,6 +13,8 @@ from tokenizers import processors
 from keras_models.config import read_json
 from keras_models.hub import Repository
 from keras_models.preprocessing.batch_encoding import BatchEncoding, CharSpan, TokenSpan
+from keras_models.preprocessing.sentencepiece import SentencePieceTokenizer, llama, read_model, siglip, t5, xlm_roberta
+from keras_models.preprocessing.special_tokens import SPECIAL_TOKENS
 from keras_models.preprocessing.tokenizer_base import Tokenizer
 from keras_models.preprocessing.tokenizer_files import byte_level_bpe, clip_bpe, patch, wordpiece
 from keras_models.registry import ARCHITECTURES
@@ -21,11 +23,13 @@ __all__ = [
     "AutoTokenizer", "BartTokenizer", "BartTokenizerFast", "BatchEncoding", "BertTokenizer", "BertTokenizerFast",
     "CLIPTokenizer", "CLIPTokenizerFast", "CharSpan", "DistilBertTokenizer", "DistilBertTokenizerFast",
     "ElectraTokenizer", "ElectraTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "LlamaTokenizer",
-    "LlamaTokenizerFast", "PreTrainedTokenizerFast", "RobertaTokenizer", "RobertaTokenizerFast", "T5Tokenizer",
-    "T5TokenizerFast", "TokenSpan", "Tokenizer", "WhisperTokenizer", "WhisperTokenizerFast",
+    "LlamaTokenizerFast", "MT5Tokenizer", "MT5TokenizerFast", "PreTrainedTokenizerFast", "RobertaTokenizer",
+    "RobertaTokenizerFast", "SiglipTokenizer", "SiglipTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "TokenSpan",
+    "Tokenizer", "WhisperTokenizer", "WhisperTokenizerFast", "XLMRobertaTokenizer", "XLMRobertaTokenizerFast",
 ]  # fmt: skip
 
 IDS_AND_MASK = ["input_ids", "attention_mask"]
+PLAIN: dict[str, dict[str, bool]] = {name: {} for name in SPECIAL_TOKENS}  # flags of tokens normalized like text
 
 
 class BertTokenizer(Tokenizer):
@@ -84,6 +88,7 @@ class GPT2Tokenizer(Tokenizer):
         "add_prefix_space": False,
     }  # fmt: skip
     build_defaults: ClassVar = {"errors": "replace", "add_bos_token": False}
+    build_flags: ClassVar = PLAIN
     model_input_names = IDS_AND_MASK
     saved_as = "GPT2Tokenizer"
     words_need_prefix_space = True
@@ -140,6 +145,7 @@ class CLIPTokenizer(Tokenizer):
         "pad_token": "<|endoftext|>",
     }  # fmt: skip
     build_defaults: ClassVar = {"errors": "replace"}
+    build_flags: ClassVar = PLAIN
     model_input_names = IDS_AND_MASK
     saved_as = "CLIPTokenizer"
 
@@ -155,46 +161,153 @@ class CLIPTokenizer(Tokenizer):
         return text.replace(self._backend.model.end_of_word_suffix, " ").strip()
 
 
-class T5Tokenizer(Tokenizer):
-    """T5's unigram tokenizer with `extra_ids` sentinel tokens `<extra_id_0>` ...; needs a tokenizer.json."""
+class T5Tokenizer(SentencePieceTokenizer):
+    """T5's unigrams, with `extra_ids` sentinel tokens `<extra_id_0>` ... and `</s>` after each text."""
 
-    defaults: ClassVar = {
-        "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "extra_ids": 100, "add_prefix_space": None,
-    }  # fmt: skip
-    model_input_names = IDS_AND_MASK
+    vocabulary_files: ClassVar = {"vocab_file": "spiece.model"}
+    defaults: ClassVar = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "extra_ids": 100}
+    build_defaults: ClassVar = {"legacy": True}
+    add_prefix_space = None
     saved_as = "T5TokenizerFast"
 
     def __init__(self, *files: str | os.PathLike[str], **settings: Any):
         more = list(settings.get("additional_special_tokens") or [])
-        if not any("<extra_id_" in str(token) for token in more):
-            more += [f"<extra_id_{index}>" for index in range(settings.get("extra_ids", self.defaults["extra_ids"]))]
+        count = settings.get("extra_ids", self.defaults["extra_ids"])
+        given = sum("<extra_id_" in str(token) for token in more)
+        if given not in (0, count) and count:
+            raise ValueError(
+                f"additional_special_tokens has {given} of the tokens <extra_id_0> ... where extra_ids is {count}: "
+                "name all of them or none, or change extra_ids."
+            )
+        if not given:
+            more += [f"<extra_id_{index}>" for index in range(count)]
         super().__init__(*files, **settings | {"additional_special_tokens": more})
 
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return t5(files, settings)
 
-class LlamaTokenizer(Tokenizer):
-    """Llama's BPE, with `<s>` (`add_bos_token`) and `</s>` (`add_eos_token`) around texts; needs a tokenizer.json."""
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        eos = "</s>"
+        return processors.TemplateProcessing(
+            single=["$A", eos],
+            pair=["$A", eos, "$B", eos],
+            special_tokens=[(eos, self.convert_tokens_to_ids(eos))],
+        )
 
+
+class LlamaTokenizer(SentencePieceTokenizer):
+    """Llama's BPE, with `<s>` (`add_bos_token`) and `</s>` (`add_eos_token`) around texts; no token pads."""
+
+    vocabulary_files: ClassVar = {"vocab_file": "tokenizer.model"}
     defaults: ClassVar = {
         "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": False,
-        "add_prefix_space": None,
+        "legacy": True,
     }  # fmt: skip
-    model_input_names = IDS_AND_MASK
     padding_side = "left"
+    add_prefix_space = None
     saved_as = "LlamaTokenizerFast"
 
-    def align(self, settings: Mapping[str, Any]):
-        self.add_bos_token, self.add_eos_token = settings["add_bos_token"], settings["add_eos_token"]
-        ends = [(self.bos_token, self.bos_token_id)] * self.add_bos_token
-        ends += [(self.eos_token, self.eos_token_id)] * self.add_eos_token
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return llama(files, settings)
 
-        def around(text: str, kind: int) -> str:
-            bos = f"{self.bos_token}:{kind} " if self.add_bos_token else ""
-            return f"{bos}{text}:{kind}" + (f" {self.eos_token}:{kind}" if self.add_eos_token else "")
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        before, after = ([name] if settings[f"add_{name}"] else [] for name in ("bos_token", "eos_token"))
+        tokens = {name: getattr(self, name) for name in before + after}
+        missing = next((name for name, token in tokens.items() if token is None), None)
+        if missing:
+            raise ValueError(f"add_{missing} is set, but {missing} is None: set that too, or add_{missing}=False.")
 
-        single, second = around("$A", 0), around("$B", 1)
-        self._backend.post_processor = processors.TemplateProcessing(
-            single=single, pair=f"{single} {second}", special_tokens=ends
+        def around(text: str, kind: int) -> list[str]:
+            return [f"{tokens.get(each, each)}:{kind}" for each in (*before, text, *after)]
+
+        return processors.TemplateProcessing(
+            single=around("$A", 0),
+            pair=around("$A", 0) + around("$B", 1),
+            special_tokens=[(token, getattr(self, f"{name}_id")) for name, token in tokens.items()],
         )
+
+    def align(self, settings: Mapping[str, Any]):
+        self._add_bos_token, self._add_eos_token = settings["add_bos_token"], settings["add_eos_token"]
+        self.update_post_processor()
+
+    def update_post_processor(self):
+        """Puts the present `bos_token` and `eos_token` around texts; call it after changing one of them."""
+        added = {"add_bos_token": self.add_bos_token, "add_eos_token": self.add_eos_token}
+        self._backend.post_processor = self.post_processor(added)
+
+    @property
+    def add_bos_token(self) -> bool:
+        """Whether `bos_token` is put before each text; may be changed."""
+        return self._add_bos_token
+
+    @add_bos_token.setter
+    def add_bos_token(self, value: bool):
+        self._add_bos_token = value
+        self.update_post_processor()
+
+    @property
+    def add_eos_token(self) -> bool:
+        """Whether `eos_token` is put after each text; may be changed."""
+        return self._add_eos_token
+
+    @add_eos_token.setter
+    def add_eos_token(self, value: bool):
+        self._add_eos_token = value
+        self.update_post_processor()
+
+
+class XLMRobertaTokenizer(SentencePieceTokenizer):
+    """XLM-RoBERTa's unigrams: `<s>text</s>`, and `<s>text</s></s>second text</s>` for a pair."""
+
+    vocabulary_files: ClassVar = {"vocab_file": "sentencepiece.bpe.model"}
+    defaults: ClassVar = {
+        "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>", "unk_token": "<unk>",
+        "pad_token": "<pad>", "mask_token": "<mask>",
+    }  # fmt: skip
+    token_flags: ClassVar = {"mask_token": {"lstrip": True}}
+    build_flags: ClassVar = {"mask_token": {"special": True}}
+    saved_as = "XLMRobertaTokenizerFast"
+
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return xlm_roberta(files, settings)
+
+    def post_processor(self, settings: Mapping[str, Any]) -> processors.PostProcessor:
+        return processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> </s> $B </s>",
+            special_tokens=[(token, self.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")],
+        )
+
+
+class SiglipTokenizer(SentencePieceTokenizer):
+    """SigLIP's unigrams: text loses its ASCII punctuation and (unless `do_lower_case=False`) capitals; `</s>` after it.
+
+    The reference has a slow tokenizer alone, which reads no tokenizer.json; this one does so only in want of the model.
+    """
+
+    vocabulary_files: ClassVar = {"vocab_file": "spiece.model"}
+    defaults: ClassVar = {
+        "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>", "model_max_length": 64, "do_lower_case": True,
+    }  # fmt: skip
+    token_flags: ClassVar = {
+        f"{name}_token": {"lstrip": True, "rstrip": True, "special": True} for name in ("eos", "unk", "pad")
+    }
+    saved_as = "SiglipTokenizer"
+
+    def __init__(self, *files: str | os.PathLike[str], **settings: Any):
+        super().__init__(*files, **settings | {"from_slow": bool(files or settings.get("vocab_file"))})
+
+    @classmethod
+    def build(cls, files: Mapping[str, Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+        return siglip(files, settings)
+
+    post_processor = T5Tokenizer.post_processor
+
+    def _finish_text(self, text: str) -> str:
+        return text.strip()
 
 
 class WhisperTokenizer(Tokenizer):
@@ -217,8 +330,10 @@ GPT2TokenizerFast = GPT2Tokenizer
 RobertaTokenizerFast = RobertaTokenizer
 BartTokenizerFast = BartTokenizer
 CLIPTokenizerFast = CLIPTokenizer
-T5TokenizerFast = T5Tokenizer
+T5TokenizerFast = MT5Tokenizer = MT5TokenizerFast = T5Tokenizer
 LlamaTokenizerFast = LlamaTokenizer
+XLMRobertaTokenizerFast = XLMRobertaTokenizer
+SiglipTokenizerFast = SiglipTokenizer
 WhisperTokenizerFast = WhisperTokenizer
 
 # Names found in tokenizer_config.json, without "Fast". Several are one of the above in all but name.
@@ -240,7 +355,10 @@ CLASSES: dict[str, type[Tokenizer]] = {
     "MvpTokenizer": BartTokenizer,
     "CLIPTokenizer": CLIPTokenizer,
     "T5Tokenizer": T5Tokenizer,
+    "MT5Tokenizer": T5Tokenizer,
     "LlamaTokenizer": LlamaTokenizer,
+    "XLMRobertaTokenizer": XLMRobertaTokenizer,
+    "SiglipTokenizer": SiglipTokenizer,
     "WhisperTokenizer": WhisperTokenizer,
 }
 # config.json's model_type, for repositories whose tokenizer files name no class: the architectures' own, and others'.
@@ -252,8 +370,10 @@ MODEL_TYPES: dict[str, type[Tokenizer]] = {
     **dict.fromkeys(["roberta-prelayernorm", "longformer", "bridgetower", "clap"], RobertaTokenizer),
     **dict.fromkeys(["bart", "led", "mvp"], BartTokenizer),
     **dict.fromkeys(["clip", "clipseg", "groupvit", "oneformer", "owlvit", "owlv2", "xclip"], CLIPTokenizer),
-    **dict.fromkeys(["t5", "longt5", "switch_transformers", "umt5", "musicgen", "pix2struct"], T5Tokenizer),
+    **dict.fromkeys(["t5", "mt5", "longt5", "switch_transformers", "umt5", "musicgen", "pix2struct"], T5Tokenizer),
     **dict.fromkeys(["llama", "mistral", "mixtral", "llava", "llava_next", "paligemma", "phi3"], LlamaTokenizer),
+    **dict.fromkeys(["xlm-roberta", "xlm-roberta-xl", "xmod"], XLMRobertaTokenizer),
+    "siglip": SiglipTokenizer,
     "whisper": WhisperTokenizer,
 }
 
@@ -310,4 +430,11 @@ def _by_files(repository: Repository) -> type[Tokenizer]:
     vocabulary = repository.file("vocab.json") if repository.file("merges.txt") else None
     if vocabulary:
         return RobertaTokenizer if "<s>" in read_json(vocabulary) else GPT2Tokenizer
+    for name, kind, first in (
+        ("spiece.model", T5Tokenizer, ["<pad>", "</s>", "<unk>"]),
+        ("tokenizer.model", LlamaTokenizer, ["<unk>", "<s>", "</s>"]),
+    ):
+        path = repository.file(name)
+        if path and [piece for piece, _ in read_model(path).pieces[:3]] == first:
+            return kind
     return Tokenizer

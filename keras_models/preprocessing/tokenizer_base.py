@@ -17,6 +17,7 @@ from tokenizers import AddedToken, processors
 from keras_models.config import read_json, write_atomically
 from keras_models.hub import Repository, push_saved, split_options
 from keras_models.preprocessing.batch_encoding import to_list
+from keras_models.preprocessing.chat import ChatTemplates, named_templates, template_files
 from keras_models.preprocessing.special_tokens import SPECIAL_TOKENS, SpecialTokens
 from keras_models.preprocessing.tokenizer_calls import SIDES, checked
 from keras_models.preprocessing.tokenizer_files import load_backend, patch, read_settings, written
@@ -27,7 +28,7 @@ UNLIMITED = int(1e30)  # the model_max_length of a tokenizer that names none
 _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")  # what loses its spaces
 
 
-class Tokenizer(Ids, SpecialTokens):
+class Tokenizer(Ids, ChatTemplates, SpecialTokens):
     """Turns text into token ids and back.
 
     `AutoTokenizer.from_pretrained` (or this class's own) reads one from a folder or the hub. Calling it gives a
@@ -51,11 +52,13 @@ class Tokenizer(Ids, SpecialTokens):
     defaults: ClassVar[dict[str, Any]] = {}
     build_defaults: ClassVar[dict[str, Any]] = {}  # further ones where there is no tokenizer.json
     token_flags: ClassVar[dict[str, dict[str, bool]]] = {}  # of special tokens that are given as plain strings
+    build_flags: ClassVar[dict[str, dict[str, bool]]] = {}  # further ones where there is no tokenizer.json
     saved_as: ClassVar[str] = "PreTrainedTokenizerFast"  # the name of the class in transformers
     model_input_names: list[str] = ["input_ids", "token_type_ids", "attention_mask"]
     padding_side: str = "right"
     truncation_side: str = "right"
     pad_token_type_id: int = 0
+    add_prefix_space: bool | None = False
     words_need_prefix_space: ClassVar[bool] = False  # words given one by one then need add_prefix_space=True
     is_fast: ClassVar[bool] = True
 
@@ -71,6 +74,7 @@ class Tokenizer(Ids, SpecialTokens):
         paths = {name: settings.pop(name, None) for name in self.vocabulary_files}
         self._lock = threading.RLock()  # around calls that change the backend's state or let go of the GIL
         self._warned: set[str] = set()
+        self._altered: dict[int, AddedToken] = {}  # added tokens that tokenizers from 0.23 on decodes normalized
         self._stored_class = settings.pop("tokenizer_class", None)
         build = False
         if tokenizer_object is not None:
@@ -98,9 +102,8 @@ class Tokenizer(Ids, SpecialTokens):
 
     def _flagged(self, settings: dict[str, Any], build: bool) -> dict[str, Any]:
         """`settings` with the flags that special tokens get which are plain strings."""
-        flags = {name: self.token_flags[name] for name in SPECIAL_TOKENS if name in self.token_flags}
-        if build and "merges_file" in self.vocabulary_files:  # these are normalized like text, as they have always been
-            flags = {name: {} for name in SPECIAL_TOKENS} | flags
+        flags = dict(self.build_flags) if build else {}
+        flags |= {name: flags.get(name, {}) | more for name, more in self.token_flags.items()}
         plain = {name: settings[name] for name in flags if isinstance(settings.get(name), str)}
         return settings | {name: AddedToken(token, **flags[name]) for name, token in plain.items()}
 
@@ -118,10 +121,8 @@ class Tokenizer(Ids, SpecialTokens):
         self.model_input_names = list(settings.get("model_input_names") or self.model_input_names)
         self.clean_up_tokenization_spaces = settings.get("clean_up_tokenization_spaces", False)
         self.split_special_tokens = settings.get("split_special_tokens", False)
-        self.add_prefix_space = settings.get("add_prefix_space", False)
-        template = settings.get("chat_template")
-        named = isinstance(template, list)
-        self.chat_template = {each["name"]: each["template"] for each in template} if named else template
+        self.add_prefix_space = settings.get("add_prefix_space", self.add_prefix_space)
+        self.chat_template = named_templates(settings.get("chat_template"))
         self._set_up_special_tokens(settings)
         self._add_missing_tokens(added_tokens)
         if build:
@@ -132,8 +133,9 @@ class Tokenizer(Ids, SpecialTokens):
 
     def _add_missing_tokens(self, added_tokens: Mapping[int, AddedToken]):
         """Adds the tokens that the settings name and the backend lacks, or has with other flags."""
-        present = {repr(token) for token in self.added_tokens_decoder.values()}
-        new: list[str | AddedToken] = [token for _, token in sorted(added_tokens.items()) if repr(token) not in present]
+        present = {token.content: token for token in self.added_tokens_decoder.values()}
+        known = {repr(token) for token in present.values()}
+        new: list[str | AddedToken] = [token for _, token in sorted(added_tokens.items()) if repr(token) not in known]
         texts = {*self.added_tokens_encoder, *map(str, new)}
         new += [
             token
@@ -144,9 +146,13 @@ class Tokenizer(Ids, SpecialTokens):
         tokens = []
         for token in new:
             is_special = str(token) in special or getattr(token, "special", False)
-            token = copy.copy(token) if isinstance(token, AddedToken) else AddedToken(token, special=is_special)
-            token.special = is_special
-            tokens.append(token)
+            token = token if isinstance(token, AddedToken) else AddedToken(token, special=is_special)
+            flags = token.__getstate__() | {"special": is_special}
+            old = present.get(token.content)
+            # `normalized` stays as it was in the releases of tokenizers that the reference runs on, before 0.23.
+            if old is not None and self._backend.normalizer is not None:
+                flags["normalized"] = old.normalized and (old.special or token.normalized)
+            tokens.append(AddedToken(**flags))
         self.add_tokens(tokens)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,20 +199,27 @@ class Tokenizer(Ids, SpecialTokens):
         stored = read_json(path) if path else {}
         chosen, name = (cls, None) if cls is not Tokenizer else choose_class(repository, stored, config)
         settings = read_settings(repository, stored, overrides)
-        files: dict[str, Path | None] = {"tokenizer_file": repository.file("tokenizer.json")}
-        if files["tokenizer_file"] is None:
-            files = {key: repository.file(each) for key, each in chosen.vocabulary_files.items()}
-            if not files or not all(files.values()):
-                raise ValueError(
-                    f"There is no tokenizer in {repository}: {name or chosen.__name__} needs {wanted_files(chosen)}."
-                )
+        files = chosen.find_files(repository)
+        vocabulary = [files.get(key) for key in chosen.vocabulary_files]
+        if not files["tokenizer_file"] and not (vocabulary and all(vocabulary)):
+            raise ValueError(
+                f"There is no tokenizer in {repository}: {name or chosen.__name__} needs {wanted_files(chosen)}."
+            )
         return chosen(**settings | {"name_or_path": os.fspath(source), "tokenizer_class": name} | files)
+
+    @classmethod
+    def find_files(cls, repository: Repository) -> dict[str, Path | None]:
+        """Paths, None for missing files, by argument of the constructor: tokenizer.json, or else vocabulary files."""
+        path = repository.file("tokenizer.json")
+        names = {} if path else cls.vocabulary_files
+        return {"tokenizer_file": path, **{key: repository.file(name) for key, name in names.items()}}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
         """Writes the tokenizer's files as transformers 4.57 names and reads them, and returns their paths.
 
-        These are tokenizer.json, tokenizer_config.json and special_tokens_map.json, plus chat_template.jinja and the
-        plain vocabulary files with added_tokens.json where the class has them.
+        These are tokenizer.json, tokenizer_config.json and special_tokens_map.json, plus chat_template.jinja, further
+        templates in additional_chat_templates/, and the plain vocabulary files with added_tokens.json where there are
+        any.
         """
         texts = self._vocabulary_texts() if self.vocabulary_files else {}
         with self._lock:
@@ -215,8 +228,7 @@ class Tokenizer(Ids, SpecialTokens):
             texts["tokenizer.json"] = self._backend.to_str(pretty=True)
         texts["special_tokens_map.json"] = _json(written(self.special_tokens_map_extended, with_type=False))
         texts["tokenizer_config.json"] = _json(self._settings())
-        if isinstance(self.chat_template, str):
-            texts["chat_template.jinja"] = self.chat_template
+        texts |= template_files(self.chat_template)
         for name, text in texts.items():
             write_atomically(Path(folder, name), text)
         return tuple(str(Path(folder, name)) for name in texts)
@@ -234,9 +246,6 @@ class Tokenizer(Ids, SpecialTokens):
         settings["tokenizer_class"] = self._stored_class or self.saved_as
         settings.pop("name_or_path", None)
         settings.pop("chat_template", None)
-        if isinstance(self.chat_template, dict):
-            templates = self.chat_template.items()
-            settings["chat_template"] = [{"name": name, "template": template} for name, template in templates]
         settings = written(settings)
         added = {str(index): token.__getstate__() for index, token in self.added_tokens_decoder.items()}
         return settings | {"added_tokens_decoder": added}
@@ -246,8 +255,12 @@ class Tokenizer(Ids, SpecialTokens):
         with tempfile.TemporaryDirectory() as folder:
             self._backend.model.save(folder)
             texts = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
+        return texts | self._added_tokens_text()
+
+    def _added_tokens_text(self) -> dict[str, str]:
+        """added_tokens.json, if there are tokens beyond the vocabulary."""
         added = {text: index for text, index in self.get_added_vocab().items() if index >= self.vocab_size}
-        return texts | ({"added_tokens.json": _json(added)} if added else {})
+        return {"added_tokens.json": _json(added)} if added else {}
 
     # The vocabulary.
 
@@ -305,7 +318,10 @@ class Tokenizer(Ids, SpecialTokens):
             raise TypeError(f"A token must be a string or an AddedToken, not {wrong!r}.")
         with self._lock:
             add = self._backend.add_special_tokens if special_tokens else self._backend.add_tokens
-            return add(tokens) if tokens else 0
+            count = add(tokens) if tokens else 0
+            added = self._backend.get_added_tokens_decoder().items()
+            self._altered = {i: token for i, token in added if self._backend.id_to_token(i) != token.content}
+            return count
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int] | None:
         """The id of a token, or those of several; tokens that do not exist have the id of the unknown token, if any."""
@@ -320,9 +336,12 @@ class Tokenizer(Ids, SpecialTokens):
         """The token of an id, or those of several, without special ones if asked; None where there is no such id."""
         ids = to_list(ids)
         if isinstance(ids, int):
-            return self._backend.id_to_token(ids)
+            return self._token(ids)
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self._backend.id_to_token(int(index)) for index in ids if int(index) not in skipped]
+        return [self._token(int(index)) for index in ids if int(index) not in skipped]
+
+    def _token(self, index: int) -> str | None:
+        return self._altered[index].content if index in self._altered else self._backend.id_to_token(index)
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """The text that tokens stand for."""
@@ -364,6 +383,11 @@ class Tokenizer(Ids, SpecialTokens):
             ) from error
         clean = clean_up_tokenization_spaces
         clean = self.clean_up_tokenization_spaces if clean is None else clean
+        for number, row in enumerate(rows if self._altered else ()):
+            if not self._altered.keys().isdisjoint(row):
+                added = self._backend.get_added_tokens_decoder() if skip_special_tokens else {}
+                tokens = [self._token(index) for index in row if not (index in added and added[index].special)]
+                texts[number] = self.convert_tokens_to_string([token for token in tokens if token is not None])
         texts = [self._finish_text(text) for text in texts]
         return [self.clean_up_tokenization(text) for text in texts] if clean else texts
 

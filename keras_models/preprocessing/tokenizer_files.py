@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from keras_models.config import read_json
 from keras_models.hub import Repository
+from keras_models.preprocessing.chat import read_templates
 from keras_models.preprocessing.special_tokens import MORE_SPECIAL_TOKENS, SPECIAL_TOKENS
 
 # What old files record about their own making.
@@ -30,7 +31,7 @@ def read_settings(repository: Repository, config: Mapping[str, Any], overrides: 
     """All that the files of a repository say about a tokenizer besides its vocabulary.
 
     Args:
-        repository: where special_tokens_map.json, added_tokens.json, tokenizer.json and chat_template.jinja may lie.
+        repository: where special_tokens_map.json, added_tokens.json, tokenizer.json and chat templates may lie.
         config: the contents of tokenizer_config.json.
         overrides: settings that take precedence over the files.
 
@@ -39,9 +40,9 @@ def read_settings(repository: Repository, config: Mapping[str, Any], overrides: 
         {id: AddedToken}.
     """
     settings = {name: _revived(value) for name, value in config.items() if name not in _NOT_SETTINGS}
-    template = repository.file("chat_template.jinja")
-    if template:
-        settings["chat_template"] = template.read_text(encoding="utf-8")
+    templates = read_templates(repository)
+    if templates is not None:
+        settings["chat_template"] = templates
     if "added_tokens_decoder" in settings:
         added = {int(index): _token(token) for index, token in settings["added_tokens_decoder"].items()}
         flags = {str(token): token for token in added.values()}
