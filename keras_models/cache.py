@@ -90,17 +90,18 @@ class Cache:
 
     def repeat(self, times: int) -> Cache:
         """This cache with every row of the batch repeated, for several continuations of each."""
-        return self._mapped(lambda each: ops.repeat(each, times, axis=0), sources=True)
+        rows = ops.repeat(ops.arange(self.keys[0].shape[0], dtype="int32"), times)
+        return self.reorder(rows, sources=True)
 
     def reorder(self, rows: Any, sources: bool = False) -> Cache:
         """This cache with rows (indices into the batch) chosen anew; those of an encoder only if `sources`."""
-        return self._mapped(lambda each: runtime.cache_rows(each, rows, self.length), sources)
-
-    def _mapped(self, change: Callable[[Any], Any], sources: bool) -> Cache:
         changed = Cache(self.capacity)
         changed.length = self.length
-        changed.keys, changed.values = [change(each) for each in self.keys], [change(each) for each in self.values]
-        changed.source = [(change(k), change(v)) for k, v in self.source] if sources else list(self.source)
+        changed.keys = [runtime.cache_rows(each, rows, self.length) for each in self.keys]
+        changed.values = [runtime.cache_rows(each, rows, self.length) for each in self.values]
+        changed.source = list(self.source)
+        if sources:
+            changed.source = [(ops.take(k, rows, axis=0), ops.take(v, rows, axis=0)) for k, v in self.source]
         return changed
 
     # For compiled programs.

@@ -130,7 +130,8 @@ class TiedDense(BareCall, keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        return runtime.linear(inputs, ops.transpose(self.tied_to.table()), self.bias, None)
+        x = runtime.table_product(inputs, self.tied_to.table())
+        return x if self.bias is None else x + self.bias
 
 
 class Embedding(BareCall, keras.layers.Embedding):
@@ -284,13 +285,13 @@ def get_activation(name: str | Callable) -> Callable:
 def split_heads(x, heads: int):
     """(batch, length, heads * size) -> (batch, heads, length, size)."""
     batch, length = ops.shape(x)[:2]
-    return ops.transpose(ops.reshape(x, (batch, length, heads, x.shape[-1] // heads)), (0, 2, 1, 3))
+    return ops.transpose(runtime.reshape(x, (batch, length, heads, x.shape[-1] // heads)), (0, 2, 1, 3))
 
 
 def merge_heads(x):
     """(batch, heads, length, size) -> (batch, length, heads * size)."""
     batch, _, length, _ = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
+    return runtime.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
 
 
 def attend(query, key, value, bias=None, scale: float | None = None, dropout=None, record_as: str = "attentions"):
@@ -311,7 +312,7 @@ def attend(query, key, value, bias=None, scale: float | None = None, dropout=Non
     heads, groups = query.shape[1], query.shape[1] // key.shape[1]
     folded = groups > 1 and query.shape[2] == 1  # one query a head: those of a group become the queries of its key head
     if folded:
-        query = ops.reshape(query, (-1, key.shape[1], groups, query.shape[3]))
+        query = runtime.reshape(query, (-1, key.shape[1], groups, query.shape[3]))
     elif groups > 1:
         key, value = ops.repeat(key, groups, axis=1), ops.repeat(value, groups, axis=1)
     if runtime.calls_are_bare() and not recording(record_as):
@@ -325,7 +326,7 @@ def attend(query, key, value, bias=None, scale: float | None = None, dropout=Non
         if dropout is not None:
             probabilities = dropout(probabilities)
         x = ops.matmul(probabilities, value)
-    return ops.reshape(x, (-1, heads, 1, value.shape[3])) if folded else x
+    return runtime.reshape(x, (-1, heads, 1, value.shape[3])) if folded else x
 
 
 def attention_bias(x, mask=None, causal: bool = False, cache=None, window: int | None = None):
@@ -351,7 +352,7 @@ def attention_bias(x, mask=None, causal: bool = False, cache=None, window: int |
         if cache is not None and allowed.shape[-1] != keys:
             allowed = _fit(allowed, keys)
     # The only query may see all keys where there are none after it and no window.
-    alone = queries == 1 and window is None and (cache is None or runtime.CACHE_IN_PLACE)
+    alone = x.shape[1] == 1 and window is None and (cache is None or runtime.CACHE_IN_PLACE)
     if causal and not alone and (mask is None or len(mask.shape) == 2):
         steps, positions = ops.arange(keys)[None, :], ops.arange(queries)[:, None] + past
         past_only = steps <= positions

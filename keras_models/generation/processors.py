@@ -3,8 +3,8 @@
 Each is a pure function in keras.ops on fixed shapes, so the loop that decodes stays one compiled program. Numbers that
 a user may vary are inputs of that program: a new temperature does not compile anew.
 
-Tokens are forbidden with a score of minus infinity. Thresholds on cumulated probability are found by bisection, not by
-sorting, which is slow on CPUs.
+A token is forbidden by a score of minus infinity. An "end" is a token that ends a text (eos_token_id). Thresholds on
+cumulated probability are found by bisection: sorting a vocabulary is slow on CPUs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -69,7 +68,7 @@ def _process_all(processor, input_ids, scores):
 
 
 def _plain(value) -> np.ndarray:
-    array = np.asarray(value)
+    array = ops.convert_to_numpy(value)
     return array.astype({"f": "float32", "i": "int32"}.get(array.dtype.kind, array.dtype))
 
 
@@ -79,7 +78,7 @@ def _frozen(value) -> Hashable:
         return tuple((key, _frozen(each)) for key, each in value.items())
     if isinstance(value, list | tuple):
         return tuple(_frozen(each) for each in value)
-    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+    if isinstance(value, np.ndarray) or ops.is_tensor(value):
         array = ops.convert_to_numpy(value)
         return (array.shape, array.dtype.name, array.tobytes())
     return value
@@ -88,32 +87,18 @@ def _frozen(value) -> Hashable:
 # ------------------------------------------------------------------------------------------ building blocks
 
 
-def _token_list(name: str, tokens: int | Iterable[int], vocab_size: int | None = None) -> np.ndarray:
+def _token_list(name: str, tokens: int | Sequence[int], vocab_size: int | None = None) -> np.ndarray:
     """Token ids as an int32 array.
 
     Raises:
-        ValueError: one is negative or not below `vocab_size`.
+        ValueError: one is negative, or not below `vocab_size` where that is given.
     """
-    array = np.atleast_1d(np.asarray(tokens if isinstance(tokens, int) else list(tokens), dtype="int32"))
+    array = np.atleast_1d(np.asarray(tokens, dtype="int32"))
     wrong = array[(array < 0) | (array >= (vocab_size or np.inf))]
     if wrong.size:
         limit = f"from 0 to {vocab_size - 1}" if vocab_size else "of 0 or more"
         raise ValueError(f"{name} must hold token ids {limit}, not {wrong.tolist()}.")
     return array
-
-
-def _mask(tokens, vocab_size: int):
-    """Where the tokens (n,) are in the vocabulary: (vocab_size,) bool."""
-    hits = ops.ones(tokens.shape, dtype="float32")
-    return ops.scatter_update(ops.zeros((vocab_size,), dtype="float32"), tokens[:, None], hits) > 0
-
-
-def _forbid(scores, tokens, when=True):
-    return ops.where(ops.logical_and(_mask(tokens, scores.shape[-1]), when), _NEVER, scores)
-
-
-def _force(scores, tokens, when):
-    return ops.where(when, ops.where(_mask(tokens, scores.shape[-1]), 0.0, _NEVER), scores)
 
 
 def _sums(tokens, amounts, vocab_size: int):
@@ -122,6 +107,20 @@ def _sums(tokens, amounts, vocab_size: int):
     places = ops.arange(rows, dtype="int32")[:, None] * vocab_size + tokens
     sums = ops.segment_sum(ops.reshape(amounts, (-1,)), ops.reshape(places, (-1,)), num_segments=rows * vocab_size)
     return ops.reshape(sums, (rows, vocab_size))
+
+
+def _mask(tokens, vocab_size: int):
+    """Where the tokens (n,) are in the vocabulary, (vocab_size,) bool. What lies beyond it is ignored."""
+    known = ops.less(tokens, vocab_size)[None]
+    return _sums(ops.where(known, tokens, 0), ops.cast(known, "float32"), vocab_size)[0] > 0
+
+
+def _forbid(scores, tokens, when=True):
+    return ops.where(ops.logical_and(_mask(tokens, scores.shape[-1]), when), _NEVER, scores)
+
+
+def _force(scores, tokens, when):
+    return ops.where(when, ops.where(_mask(tokens, scores.shape[-1]), 0.0, _NEVER), scores)
 
 
 def _rewrite(scores, tokens, chosen, change: Callable):
@@ -387,9 +386,16 @@ class NoBadWordsLogitsProcessor(SequenceBiasLogitsProcessor):
 
 
 def _sequence(name: str, ids: Sequence[int]) -> list[int]:
-    if isinstance(ids, int) or not len(ids):
+    if np.ndim(ids) != 1 or not len(ids):
         raise ValueError(f"{name} must hold non-empty lists of token ids, not {ids!r}.")
     return _token_list(name, ids).tolist()
+
+
+def _within(name: str, processor: SequenceBiasLogitsProcessor, vocab_size: int) -> SequenceBiasLogitsProcessor:
+    """The processor, once its tokens are known to be in the vocabulary."""
+    _token_list(name, processor.ends, vocab_size)
+    _token_list(name, processor.prefixes[processor.prefixes >= 0], vocab_size)
+    return processor
 
 
 class PrefixConstrainedLogitsProcessor(LogitsProcessor):
@@ -533,6 +539,9 @@ class HammingDiversityLogitsProcessor(LogitsProcessor):
         if num_beam_groups > num_beams:
             raise ValueError(f"num_beam_groups must not exceed num_beams, but {num_beam_groups} > {num_beams}.")
 
+    def process(self, ids, length, scores):
+        return scores  # a search without groups has none to differ from
+
     def process_group(self, scores, current_tokens, group_start):
         """The new scores of one group.
 
@@ -601,10 +610,10 @@ class TopKLogitsWarper(LogitsProcessor):
 
 
 class TopPLogitsWarper(LogitsProcessor):
-    """Keeps the fewest tokens of the highest probability that together exceed `top_p`, but `min_tokens_to_keep`.
+    """Keeps the fewest tokens of the highest probability that together reach `top_p`, at least `min_tokens_to_keep`.
 
-    Equal scores are kept or dropped together, where the reference lets its sort decide. Sums are float32's: a token on
-    the border to within their rounding, some 1e-7, may fall on either side.
+    Equal scores are kept or dropped together, where the reference lets its sort decide. Probabilities are summed in
+    float32: a token on the border to within their rounding may fall on either side.
 
     Source: Holtzman et al. 2019, arXiv:1904.09751.
     """
@@ -624,7 +633,7 @@ class TopPLogitsWarper(LogitsProcessor):
 
 
 class MinPLogitsWarper(LogitsProcessor):
-    """Keeps tokens of at least `min_p` times the highest probability, but `min_tokens_to_keep`."""
+    """Keeps tokens of at least `min_p` times the highest probability, and at least `min_tokens_to_keep`."""
 
     inputs = ("min_p",)
 
@@ -643,8 +652,8 @@ class MinPLogitsWarper(LogitsProcessor):
 class TypicalLogitsWarper(LogitsProcessor):
     """Keeps tokens whose information is nearest to the entropy until they have the probability `mass`.
 
-    At least `min_tokens_to_keep` are kept. Rounding decides on the border as with `TopPLogitsWarper`, and between two
-    tokens, one above and one below the entropy, that are equally near.
+    At least `min_tokens_to_keep` are kept. Rounding decides on the border: sums near 1 and the entropy are good to some
+    1e-6 in float32, here and in the reference.
 
     Source: Meister et al. 2022, arXiv:2202.00666.
     """
@@ -665,7 +674,7 @@ class TypicalLogitsWarper(LogitsProcessor):
 
 
 class EpsilonLogitsWarper(LogitsProcessor):
-    """Keeps tokens of a probability of at least `epsilon`, but `min_tokens_to_keep`.
+    """Keeps tokens of a probability of at least `epsilon`, and no fewer than `min_tokens_to_keep`.
 
     Source: Hewitt et al. 2022, arXiv:2210.15191.
     """
@@ -681,9 +690,9 @@ class EpsilonLogitsWarper(LogitsProcessor):
 
 
 class EtaLogitsWarper(LogitsProcessor):
-    """Keeps tokens of a probability of at least min(epsilon, sqrt(epsilon) * exp(-entropy)), but `min_tokens_to_keep`.
+    """Keeps tokens of a probability of at least min(epsilon, sqrt(epsilon) * exp(-entropy)).
 
-    Source: Hewitt et al. 2022, arXiv:2210.15191.
+    No fewer than `min_tokens_to_keep` are kept. Source: Hewitt et al. 2022, arXiv:2210.15191.
     """
 
     inputs = ("epsilon",)
@@ -737,20 +746,20 @@ class PythonProcessor(LogitsProcessor):
 
     def process(self, ids, length, scores):
         changed = self.function(*_hand_over(ids, length, scores))
-        shape = getattr(changed, "shape", None)
-        if shape is None or tuple(shape) != tuple(scores.shape):
+        expected, shape = tuple(scores.shape), tuple(np.shape(changed))
+        if changed is None or shape != expected:
             name = getattr(self.function, "__name__", type(self.function).__name__)
-            what = "None" if changed is None else f"{type(changed).__name__} of shape {shape}"
-            raise ValueError(f"The logits processor {name} must return scores of shape {scores.shape}, not {what}.")
+            what = "None" if changed is None else f"shape {shape}"
+            raise ValueError(f"The logits processor {name} must return scores of shape {expected}, not {what}.")
         return ops.convert_to_tensor(changed, dtype="float32")
 
 
 def _hand_over(ids, length, scores) -> tuple:
     """Tokens so far and scores as a user's Python code may have them: copies, which can be written to."""
-    ids = ids[:, : int(length)]
+    length = int(length)
     if framework_of(scores) == "pt":
-        return ops.cast(ids, "int64"), ops.copy(scores)
-    return np.array(ids, dtype="int64"), np.array(scores)
+        return ops.cast(ids[:, :length], "int64"), ops.copy(scores)
+    return np.array(ids, dtype="int64")[:, :length], np.array(scores)  # JAX would compile a slice of every length
 
 
 # ---------------------------------------------------------------------------------------------------- lists
@@ -770,7 +779,7 @@ class LogitsProcessorList(list):
         Searches in groups of beams also pass what `HammingDiversityLogitsProcessor.process_group` takes.
         """
         for processor in self:
-            if isinstance(processor, HammingDiversityLogitsProcessor):
+            if current_tokens is not None and isinstance(processor, HammingDiversityLogitsProcessor):
                 scores = processor.process_group(scores, current_tokens, group_start)
             else:
                 scores = processor.process(ids, length, scores)
@@ -818,7 +827,8 @@ def build_processors(
             of the type of a processor that the settings switch on takes its place.
 
     Raises:
-        ValueError: a setting is out of its range, or a token id out of the vocabulary.
+        ValueError: a setting is out of its range, or a token that is forced, biased or in a bad word is not in the
+            vocabulary. Ends and suppressed tokens beyond it can never come, and are ignored.
         NotImplementedError: the settings ask for guidance or a watermark.
     """
 
@@ -827,9 +837,9 @@ def build_processors(
         value = getattr(config, name, None)
         return None if value in off else value
 
-    def tokens(name: str) -> list[int]:
+    def tokens(name: str, limit: int | None = None) -> list[int]:
         value = setting(name)
-        return [] if value is None else _token_list(name, value, vocab_size).tolist()
+        return [] if value is None else _token_list(name, value, limit).tolist()
 
     def prompt(name: str) -> bool:
         if prompt_ids is None:
@@ -843,9 +853,9 @@ def build_processors(
     ends = tokens("eos_token_id")
     chosen = LogitsProcessorList()
     if (bias := setting("sequence_bias")) is not None:
-        chosen.append(SequenceBiasLogitsProcessor(bias))
+        chosen.append(_within("sequence_bias", SequenceBiasLogitsProcessor(bias), vocab_size))
     if (penalty := setting("diversity_penalty", 0)) is not None:
-        chosen.append(HammingDiversityLogitsProcessor(penalty, num_beams, config.num_beam_groups))
+        chosen.append(HammingDiversityLogitsProcessor(penalty, num_beams, setting("num_beam_groups") or 1))
     if (penalty := setting("encoder_repetition_penalty", 1)) is not None and prompt("encoder_repetition_penalty"):
         chosen.append(EncoderRepetitionPenaltyLogitsProcessor(penalty, prompt_ids, prompt_mask))
     if (penalty := setting("repetition_penalty", 1)) is not None:
@@ -855,22 +865,16 @@ def build_processors(
     if (size := setting("encoder_no_repeat_ngram_size", 0)) is not None and prompt("encoder_no_repeat_ngram_size"):
         chosen.append(EncoderNoRepeatNGramLogitsProcessor(size, prompt_ids, prompt_mask))
     if (words := setting("bad_words_ids")) is not None:
-        chosen.append(NoBadWordsLogitsProcessor(words, ends))
-    for processor in chosen:
-        if isinstance(processor, SequenceBiasLogitsProcessor):
-            name = "bad_words_ids" if isinstance(processor, NoBadWordsLogitsProcessor) else "sequence_bias"
-            _token_list(name, processor.ends, vocab_size)
-            _token_list(name, processor.prefixes[processor.prefixes >= 0], vocab_size)
+        chosen.append(_within("bad_words_ids", NoBadWordsLogitsProcessor(words, ends), vocab_size))
     if ends and (least := setting("min_length", 0)) is not None:
         chosen.append(MinLengthLogitsProcessor(least, ends))
     if ends and (least := setting("min_new_tokens", 0)) is not None:
         chosen.append(MinNewTokensLengthLogitsProcessor(prompt_length, least, ends))
     if prefix_allowed_tokens_fn is not None:
         chosen.append(PrefixConstrainedLogitsProcessor(prefix_allowed_tokens_fn, num_beams))
-    forced_begin = tokens("forced_bos_token_id")
-    if forced_begin:
-        chosen.append(ForcedBOSTokenLogitsProcessor(forced_begin[0]))
-    if forced := tokens("forced_eos_token_id"):
+    if begin := tokens("forced_bos_token_id", vocab_size):
+        chosen.append(ForcedBOSTokenLogitsProcessor(begin[0]))
+    if forced := tokens("forced_eos_token_id", vocab_size):
         chosen.append(ForcedEOSTokenLogitsProcessor(config.max_length, forced))
     if setting("remove_invalid_values"):
         chosen.append(InfNanRemoveLogitsProcessor())
@@ -881,8 +885,8 @@ def build_processors(
     if suppressed := tokens("suppress_tokens"):
         chosen.append(SuppressTokensLogitsProcessor(suppressed))
     if suppressed := tokens("begin_suppress_tokens"):
-        begin = prompt_length + 1 if prompt_length <= 1 and forced_begin else prompt_length
-        chosen.append(SuppressTokensAtBeginLogitsProcessor(suppressed, begin))
+        begin_index = prompt_length + 1 if begin and prompt_length <= 1 else prompt_length
+        chosen.append(SuppressTokensAtBeginLogitsProcessor(suppressed, begin_index))
 
     chosen = _merged(chosen, [_as_processor(each) for each in extra])
     if setting("do_sample"):

@@ -21,9 +21,11 @@ _backend = import_module(f"keras_models.runtime.{keras.config.backend()}")
 
 # Leaves of a forward pass: (inputs, parameters as Keras variables ...) -> tensor.
 linear: Callable = _backend.linear  # (x, kernel, bias or None, activation or None), kernel (in, out)
+table_product: Callable = _backend.table_product  # (x, table of rows) -> products of x with each row
 layer_norm: Callable = _backend.layer_norm  # (x, gamma, beta, epsilon), over the last axis
 rms_norm: Callable = _backend.rms_norm  # (x, scale, epsilon), over the last axis, normalised in float32
 embedding: Callable = _backend.embedding  # (table, ids)
+reshape: Callable = _backend.reshape  # (x, shape)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
 
 # Memory and calls.
@@ -39,6 +41,8 @@ cache_empty: Callable = _backend.cache_empty  # (keys or values, capacity) -> ze
 cache_write: Callable = _backend.cache_write  # (cache, keys or values, start) -> the cache with them written
 cache_read: Callable = _backend.cache_read  # (cache, end) -> what a query attends to
 cache_grow: Callable = _backend.cache_grow  # (cache, capacity) -> one with room for more
+cache_pack: Callable = _backend.cache_pack  # cache -> the same memory in the form that a loop updates in place
+cache_unpack: Callable = _backend.cache_unpack  # (what cache_pack gave, shape) -> cache
 cache_rows: Callable = _backend.cache_rows  # (cache, rows, length) -> one with those rows
 compile_program: Callable = (
     _backend.compile_program

@@ -13,18 +13,22 @@ from keras_models.outputs import ModelOutput
 from keras_models.runtime.stock import (
     attention,
     cache_grow,
+    cache_pack,
     cache_read,
     cache_rows,
+    cache_unpack,
     embedding,
     layer_norm,
     linear,
+    reshape,
     rms_norm,
+    table_product,
 )
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
-    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
-    "read_column", "rms_norm", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read", "cache_rows",
+    "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
+    "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -86,7 +90,8 @@ def write_column(array, index, column):
 
 def cache_write(cache, update, start):
     """The cache with `update` from position `start` on, in the same memory where XLA may."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, update.astype(cache.dtype), start, axis=2)
+    packed, update = cache_pack(cache), cache_pack(update.astype(cache.dtype))
+    return jax.lax.dynamic_update_slice_in_dim(packed, update, start, axis=1).reshape(cache.shape)
 
 
 def cache_empty(like, capacity):

@@ -1,6 +1,10 @@
 """Leaves in keras.ops: what JAX and TensorFlow run. Compiled, they are as fast as hand-written ones."""
 
+import math
+
 from keras import ops
+
+FEW = 32  # queries of a step of decoding
 
 
 def linear(x, kernel, bias, activation):
@@ -20,12 +24,29 @@ def rms_norm(x, scale, epsilon):
     return ops.cast(exact, x.dtype) * ops.cast(scale, x.dtype)
 
 
+def reshape(x, shape):
+    return ops.reshape(x, shape)
+
+
 def embedding(table, ids):
     return ops.take(table, ids, axis=0)
 
 
+def table_product(x, table):
+    """(..., size) with the rows of a (count, size) table: (..., count)."""
+    rows = math.prod(each or FEW + 1 for each in x.shape[:-1])
+    if rows > FEW:
+        return ops.matmul(x, ops.transpose(table))
+    # XLA would copy the table to transpose it; a few rows of x cost nothing to transpose.
+    flat = ops.matmul(table, ops.transpose(ops.reshape(x, (rows, x.shape[-1]))))
+    return ops.reshape(ops.transpose(flat), (*x.shape[:-1], table.shape[0]))
+
+
 def attention(query, key, value, bias, scale):
-    scores = ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, queries, keys)
+    if query.shape[2] is not None and query.shape[2] <= FEW:  # for the same reason
+        scores = ops.swapaxes(ops.matmul(key, ops.swapaxes(query * scale, 2, 3)), 2, 3)
+    else:
+        scores = ops.matmul(query * scale, ops.swapaxes(key, 2, 3))  # (batch, heads, queries, keys)
     if bias is not None:
         scores = scores + bias
     return ops.matmul(ops.softmax(scores, axis=-1), value)
@@ -34,6 +55,18 @@ def attention(query, key, value, bias, scale):
 def cache_read(cache, end):
     """All positions: shapes are fixed, and what is not filled yet is masked."""
     return cache
+
+
+def cache_pack(cache):
+    """(batch * heads, capacity, size): the form of products, so that XLA need not reshape what it has just updated.
+
+    It would fuse the reshaping with the update, do the update twice, and copy the whole cache for that.
+    """
+    return ops.reshape(cache, (-1, *cache.shape[2:]))
+
+
+def cache_unpack(packed, shape):
+    return ops.reshape(packed, shape)
 
 
 def cache_grow(cache, capacity):

@@ -14,9 +14,9 @@ from torch.utils import _pytree
 from keras_models.outputs import ModelOutput
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_read", "cache_rows",
-    "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
-    "read_column", "rms_norm", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read", "cache_rows",
+    "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
+    "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -61,6 +61,11 @@ def linear(x, kernel, bias, activation):
     return x if name in _FUSED else activation(x)
 
 
+def table_product(x, table):
+    """(..., size) with the rows of a (count, size) table: (..., count)."""
+    return linear(x, _value(table).t(), None, None)
+
+
 def layer_norm(x, gamma, beta, epsilon):
     gamma = _value(gamma)
     beta = None if beta is None else _value(beta)
@@ -70,6 +75,10 @@ def layer_norm(x, gamma, beta, epsilon):
 def rms_norm(x, scale, epsilon):
     normal = F.rms_norm(x.float(), x.shape[-1:], None, epsilon).to(x.dtype)
     return normal * _value(scale).to(x.dtype)
+
+
+def reshape(x, shape):
+    return x.reshape(shape)  # Keras' own spends twenty times as long on its arguments
 
 
 def embedding(table, ids):
@@ -151,6 +160,16 @@ def cache_write(cache, update, start):
 def cache_read(cache, end):
     """A view on the filled part."""
     return cache[:, :, :end]
+
+
+def cache_pack(cache):
+    """The cache itself."""
+    return cache
+
+
+def cache_unpack(packed, shape):
+    """The cache itself."""
+    return packed
 
 
 def cache_grow(cache, capacity):
