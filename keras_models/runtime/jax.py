@@ -26,9 +26,9 @@ from keras_models.runtime.stock import (
 )
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read", "cache_rows",
-    "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
-    "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
+    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -91,7 +91,7 @@ def write_column(array, index, column):
 def cache_write(cache, update, start):
     """The cache with `update` from position `start` on, in the same memory where XLA may."""
     packed, update = cache_pack(cache), cache_pack(update.astype(cache.dtype))
-    return jax.lax.dynamic_update_slice_in_dim(packed, update, start, axis=1).reshape(cache.shape)
+    return jax.lax.dynamic_update_slice_in_dim(packed, update, start, axis=packed.ndim - 2).reshape(cache.shape)
 
 
 def cache_empty(like, capacity):

@@ -58,11 +58,11 @@ def cache_read(cache, end):
 
 
 def cache_pack(cache):
-    """(batch * heads, capacity, size): the form of products, so that XLA need not reshape what it has just updated.
+    """A cache without a batch or heads of one, as XLA multiplies it, so that it need not reshape what is just updated.
 
     It would fuse the reshaping with the update, do the update twice, and copy the whole cache for that.
     """
-    return ops.reshape(cache, (-1, *cache.shape[2:]))
+    return ops.reshape(cache, (*[each for each in cache.shape[:2] if each != 1], *cache.shape[2:]))
 
 
 def cache_unpack(packed, shape):

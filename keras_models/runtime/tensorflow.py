@@ -21,9 +21,9 @@ from keras_models.runtime.stock import (
 )
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read", "cache_rows",
-    "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
-    "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
+    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -74,7 +74,7 @@ def write_column(array, index, column):
 def cache_write(cache, update, start):
     """The cache with `update` from position `start` on, in the same memory where XLA may."""
     packed, update = cache_pack(cache), cache_pack(tf.cast(update, cache.dtype))
-    return tf.reshape(_write(packed, update, start, axis=1), cache.shape)
+    return tf.reshape(_write(packed, update, start, axis=len(packed.shape) - 2), cache.shape)
 
 
 def cache_empty(like, capacity):

@@ -14,9 +14,9 @@ from torch.utils import _pytree
 from keras_models.outputs import ModelOutput
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read", "cache_rows",
-    "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm", "linear", "number",
-    "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
+    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
