@@ -34,8 +34,9 @@ def embedding(table, ids):
 
 def table_product(x, table):
     """(..., size) with the rows of a (count, size) table: (..., count)."""
-    rows = math.prod(each or FEW + 1 for each in x.shape[:-1])
-    if rows > FEW:
+    sizes = x.shape[:-1]
+    rows = math.prod(sizes) if all(isinstance(each, int) for each in sizes) else None
+    if rows is None or rows > FEW:
         return ops.matmul(x, ops.transpose(table))
     # XLA would copy the table to transpose it; a few rows of x cost nothing to transpose.
     flat = ops.matmul(table, ops.transpose(ops.reshape(x, (rows, x.shape[-1]))))
@@ -43,7 +44,7 @@ def table_product(x, table):
 
 
 def attention(query, key, value, bias, scale):
-    if query.shape[2] is not None and query.shape[2] <= FEW:  # for the same reason
+    if isinstance(query.shape[2], int) and query.shape[2] <= FEW:  # for the same reason
         scores = ops.swapaxes(ops.matmul(key, ops.swapaxes(query * scale, 2, 3)), 2, 3)
     else:
         scores = ops.matmul(query * scale, ops.swapaxes(key, 2, 3))  # (batch, heads, queries, keys)
