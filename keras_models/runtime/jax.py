@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import keras
 
 from keras_models.outputs import ModelOutput
+from keras_models.runtime import stock
 from keras_models.runtime.stock import (
     attention,
     cache_grow,
@@ -19,10 +21,8 @@ from keras_models.runtime.stock import (
     cache_unpack,
     embedding,
     layer_norm,
-    linear,
     reshape,
     rms_norm,
-    table_product,
 )
 
 __all__ = [
@@ -46,6 +46,36 @@ jax.tree_util.register_pytree_node(
     lambda outputs: (tuple(outputs.values()), tuple(outputs)),
     lambda names, values: ModelOutput(zip(names, values, strict=True)),
 )
+
+
+def linear(x, kernel, bias, activation):
+    """`stock.linear`; on a CPU bfloat16 is multiplied such that XLA need not make a 32-bit copy of the kernel."""
+    if _is_short(x):
+        product = _short_product(x, kernel, axis=0)
+        return stock.finish(product, bias, activation)
+    return stock.linear(x, kernel, bias, activation)
+
+
+def table_product(x, table):
+    """`stock.table_product`, bfloat16 as in `linear`."""
+    if _is_short(x):
+        return _short_product(x, table, axis=1)
+    return stock.table_product(x, table)
+
+
+def _is_short(x):
+    return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+
+
+def _short_product(x, weights, axis):
+    """Sums over the last axis of x and an axis of weights, in x's type."""
+    rows = x.reshape(-1, x.shape[-1])
+    rows = jnp.concatenate([rows, rows]) if rows.shape[0] == 1 else rows  # XLA's fast routine is not for a single one
+    sums = jax.lax.dot_general(
+        rows, jnp.asarray(weights), (((1,), (axis,)), ((), ())), preferred_element_type="float32"
+    )
+    rows = math.prod(x.shape[:-1])
+    return sums[:rows].reshape(*x.shape[:-1], sums.shape[-1]).astype(x.dtype)
 
 
 def adopt(tensor, axes, variable):

@@ -8,7 +8,11 @@ FEW = 32  # queries of a step of decoding
 
 
 def linear(x, kernel, bias, activation):
-    x = ops.matmul(x, kernel)
+    return finish(ops.matmul(x, kernel), bias, activation)
+
+
+def finish(x, bias, activation):
+    """What follows a product."""
     if bias is not None:
         x = ops.add(x, bias)
     return x if activation is None else activation(x)
