@@ -64,7 +64,8 @@ def table_product(x, table):
 
 
 def _is_short(x):
-    return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+    known = all(isinstance(size, int) for size in x.shape)  # in shape inference they are symbols
+    return known and x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
 
 
 def _short_product(x, weights, axis):
