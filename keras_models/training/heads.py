@@ -137,7 +137,9 @@ class HeadTraining:
         return dict(zip(self.label_names, y if isinstance(y, (list, tuple)) else (y,), strict=False))
 
     def enable_lora(
-        self, rank: int, targets: tuple[str, ...] = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin")
+        self,
+        rank: int,
+        targets: tuple[str, ...] = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "c_attn"),
     ):
         """Freezes the model but its head, and trains low-rank additions to the layers named in `targets` instead.
 
@@ -155,7 +157,8 @@ class HeadTraining:
             raise ValueError(
                 f"{type(self).__name__} has no layer named {' or '.join(targets)}; name others in targets=."
             )
-        self.bare_model().trainable = False
+        for variable in self.bare_model().variables:
+            variable.trainable = False
         for layer in found.values():
             layer.trainable = True
             layer.enable_lora(rank)
