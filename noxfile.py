@@ -24,6 +24,8 @@ def lint(session: nox.Session):
 def reference(session: nox.Session):
     """The environment that computes expected values."""
     session.install("-r", "tests/reference/requirements.txt")
+    folder = f"{session.virtualenv.location}/legacy"  # for searches that later versions no longer have
+    session.install("--no-deps", "--upgrade", "--target", folder, "transformers==4.40.2", "tokenizers==0.19.1")
 
 
 @nox.session

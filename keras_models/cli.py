@@ -113,6 +113,7 @@ def run(
     ] = None,
     backend: Annotated[Backend | None, typer.Option(help="What Keras runs on, whatever KERAS_BACKEND says.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print text while it is being written.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="How many rows the model takes at once.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many results to show for an input.")] = None,
     candidate_labels: Annotated[str | None, typer.Option(help="Labels to choose from: a,b,c")] = None,
@@ -142,16 +143,23 @@ def run(
     _start_keras()
     from keras_models.pipelines import pipeline
 
+    if stream:
+        _check_stream(task, settings, as_json)
     pipe = pipeline(task, **settings)
+    streamer = _streamer(pipe) if stream else None
     waiting: deque[Any] = deque()  # inputs whose results are still to come
 
     def items() -> Iterator[Any]:
         for item in chain.from_iterable(sources or [_of_argument("-")]):
             waiting.append(_completed(item, parts))
+            if streamer is not None:  # results begin with a prompt, but that of a chat is no plain text
+                streamer.skip_prompt = not (isinstance(item, str) and settings.get("return_full_text", True))
             yield waiting[-1]
 
-    for result in pipe(items()):
+    for result in pipe(items(), **_given(streamer=streamer)):
         item = waiting.popleft()
+        if streamer is not None:
+            continue
         if as_json:
             print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
         else:
@@ -218,6 +226,25 @@ def convert(
     facts = describe(folder)
     how = f"as {name}" if name else "each under its own name"
     print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
+
+
+def _check_stream(task: str, settings: dict[str, Any], as_json: bool):
+    """Refuses what cannot be printed as it comes, and has models follow one text instead of several beams."""
+    from keras_models.pipelines import find_task
+
+    against = ["--json"] * as_json
+    against += [name for name in ("batch_size", "num_beams", "num_return_sequences") if settings.get(name, 1) != 1]
+    if find_task(task).auto not in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
+        raise typer.BadParameter(f"{task} writes no text", param_hint="--stream")
+    if against:
+        raise typer.BadParameter(f"it prints one text word by word: drop {', '.join(against)}", param_hint="--stream")
+    settings["num_beams"] = 1
+
+
+def _streamer(pipe: Any) -> Any:
+    from keras_models.generation.streamers import TextStreamer
+
+    return TextStreamer(pipe.tokenizer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def _start_keras():

@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -115,8 +115,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         names = [name for flag, names in RECORDS.items() if self._wanted(flag, flags[flag]) for name in names]
         symbolic = runtime.is_symbolic(inputs)
         bare = not training and not symbolic and not runtime.in_keras_call() and self._remat_mode is None
-        with _entered(self), nn.records(names) as records, runtime.bare_calls(bare):
-            direct = bare and self._plain
+        bare_type = self._bare_type if bare else None
+        with _entered(self), nn.records(names) as records, runtime.bare_calls(bare_type, self._mixed):
+            direct = bare_type is not None
             outputs = ModelOutput(self._run(**inputs) if direct else super().__call__(**inputs, training=training))
         outputs.update({name: tuple(found) for name, found in records.items() if found})
         if cache is not None:
@@ -303,8 +304,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         """What the encoder of an encoder-decoder model computes, for inference: `last_hidden_state` and records."""
         flags = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         names = [f"encoder_{flag.removeprefix('output_')}" for flag, wanted in flags.items() if wanted]
-        with _entered(self), nn.records(names) as records, runtime.bare_calls():
-            states = self.get_encoder()(**inputs)
+        with _entered(self), nn.records(names) as records, runtime.bare_calls(self._bare_type, self._mixed):
+            states = self.get_encoder()(**self.prepare_inputs(**inputs))
         outputs = ModelOutput(states) if isinstance(states, Mapping) else ModelOutput(last_hidden_state=states)
         outputs.update({name.removeprefix("encoder_"): tuple(found) for name, found in records.items()})
         return outputs
@@ -353,6 +354,22 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         from keras_models.generation.generate import generate
 
         return generate(self, inputs, generation_config, **kwargs)
+
+    def compute_transition_scores(
+        self, sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False
+    ) -> np.ndarray:
+        """The scores of the tokens that `generate` chose.
+
+        Args:
+            sequences, scores, beam_indices: what it returned, the last of them for beams.
+            normalize_logits: make the scores logarithms of probabilities, as those of beams are already.
+
+        Returns:
+            (sequences, longest number of new tokens), 0 behind the end of a beam.
+        """
+        from keras_models.generation.generate import transition_scores
+
+        return transition_scores(sequences, scores, beam_indices, normalize_logits)
 
     # ---------------------------------------------------------------------------- loading and saving
 

@@ -50,14 +50,18 @@ def _normal():
 
 
 class BareCall:
-    """Mixin: plain inference calls the layer directly; mixed precision and quantized policies go Keras' way."""
+    """Mixin: plain inference calls the layer directly; quantized ones, and those with a type of their own, go Keras' way."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._plain = _is_plain(self.dtype_policy)
+        self._remember(self.dtype_policy)
+
+    def _remember(self, policy: keras.dtype_policies.DTypePolicy):
+        self._bare_type = None if policy.quantization_mode else policy.compute_dtype
+        self._mixed = policy.compute_dtype != policy.variable_dtype
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._plain and runtime.calls_are_bare():
+        if self._bare_type is not None and self._bare_type == runtime.bare_type():
             return self.call(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
@@ -68,7 +72,7 @@ class BareCall:
     @dtype_policy.setter
     def dtype_policy(self, policy):
         keras.layers.Layer.dtype_policy.fset(self, policy)
-        self._plain = _is_plain(self.dtype_policy)
+        self._remember(self.dtype_policy)
         bump_structure_version()
 
     def enable_lora(self, *args: Any, **kwargs: Any):
@@ -76,9 +80,6 @@ class BareCall:
         super().enable_lora(*args, **kwargs)
         bump_structure_version()
 
-
-def _is_plain(policy) -> bool:
-    return policy.quantization_mode is None and policy.compute_dtype == policy.variable_dtype
 
 
 class Layer(BareCall, keras.layers.Layer):
@@ -144,7 +145,7 @@ class Embedding(BareCall, keras.layers.Embedding):
 
     def call(self, inputs):
         rows = runtime.embedding(self.embeddings if self.lora_enabled else self._embeddings, inputs)
-        if not self._plain:  # Keras leaves an embedding's variables in their own type
+        if self._mixed or self._bare_type is None:  # Keras leaves an embedding's variables in their own type
             rows = ops.cast(rows, self.compute_dtype)
         if self.padding_idx is None or runtime.calls_are_bare():
             return rows

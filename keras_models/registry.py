@@ -57,13 +57,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "bert": _row(
         "bert", "Bert", f"base pretraining masked-lm next-sentence-prediction {_TEXT_HEADS}", "BertTokenizer",
-        causal_lm="BertLMHeadModel",
+        causal_lm="BertLMHeadModel", text_encoding="BertModel",
     ),
     "distilbert": _row(
         "distilbert", "DistilBert", f"base masked-lm {_TEXT_HEADS}", "DistilBertTokenizer",
-        pretraining="DistilBertForMaskedLM",
+        pretraining="DistilBertForMaskedLM", text_encoding="DistilBertModel",
     ),
-    "electra": _row("electra", "Electra", f"base pretraining masked-lm causal-lm {_TEXT_HEADS}", "ElectraTokenizer"),
+    "electra": _row(
+        "electra", "Electra", f"base pretraining masked-lm causal-lm {_TEXT_HEADS}", "ElectraTokenizer",
+        text_encoding="ElectraModel",
+    ),
     "gpt2": _row(
         "gpt2", "GPT2", "base sequence-classification token-classification question-answering", "GPT2Tokenizer",
         causal_lm="GPT2LMHeadModel", pretraining="GPT2LMHeadModel", double_heads="GPT2DoubleHeadsModel",
@@ -72,7 +75,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mistral": _row("mistral", "Mistral", f"base causal-lm {_CAUSAL_HEADS}", "LlamaTokenizer"),
     "roberta": _row(
         "roberta", "Roberta", f"base masked-lm causal-lm {_TEXT_HEADS}", "RobertaTokenizer",
-        pretraining="RobertaForMaskedLM",
+        pretraining="RobertaForMaskedLM", text_encoding="RobertaModel",
     ),
     "t5": _row(
         "t5", "T5", "base seq2seq-lm sequence-classification token-classification question-answering", "T5Tokenizer",
@@ -111,6 +114,18 @@ TASKS: dict[str, Task] = {
         "question_answering", "QuestionAnsweringPipeline", "AutoModelForQuestionAnswering",
         "distilbert/distilbert-base-cased-distilled-squad", "564e9b5",
     ),
+    "text-generation": Task(
+        "text_generation", "TextGenerationPipeline", "AutoModelForCausalLM", "openai-community/gpt2", "607a30d"
+    ),
+    "text2text-generation": Task(
+        "text2text", "Text2TextGenerationPipeline", "AutoModelForSeq2SeqLM", "google-t5/t5-base", "a9723ea"
+    ),
+    "summarization": Task(
+        "text2text", "SummarizationPipeline", "AutoModelForSeq2SeqLM", "sshleifer/distilbart-cnn-12-6", "a4f8f3e"
+    ),
+    "translation": Task(
+        "text2text", "TranslationPipeline", "AutoModelForSeq2SeqLM", "google-t5/t5-base", "a9723ea"
+    ),
     "fill-mask": Task(
         "fill_mask", "FillMaskPipeline", "AutoModelForMaskedLM", "distilbert/distilroberta-base", "fb53ab8"
     ),
@@ -123,7 +138,13 @@ TASKS: dict[str, Task] = {
     ),
 }  # fmt: skip
 
-TASK_ALIASES: dict[str, str] = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+TASK_ALIASES: dict[str, str] = {
+    "sentiment-analysis": "text-classification",
+    "ner": "token-classification",
+    "translation_en_to_de": "translation",
+    "translation_en_to_fr": "translation",
+    "translation_en_to_ro": "translation",
+}
 
 
 def public_names() -> dict[str, str]:

@@ -1,9 +1,11 @@
 """BERT against the reference: every head, every branch of the configuration."""
 
+import keras
 import numpy as np
 import pytest
 
-from keras_models import BertConfig, BertModel
+from keras_models import BertConfig, BertLMHeadModel, BertModel
+from tests.cached import check_pieces
 from tests.parity import check, check_defaults
 
 TINY = {
@@ -64,6 +66,41 @@ def test_decoder_behind_an_encoder():
     check("BertLMHeadModel", config, inputs, {"labels": WORDS})
 
 
+@pytest.mark.parametrize("kind", ["absolute", "relative_key", "relative_key_query"])
+def test_a_text_in_pieces(kind):
+    decoder = {"is_decoder": True, "add_cross_attention": True, "position_embedding_type": kind}
+    model = BertLMHeadModel(BertConfig(**{**TINY, **decoder, "initializer_range": 0.3}))
+    along = {"input_ids": np.arange(22).reshape(2, 11), "token_type_ids": np.array(TYPES)}
+    check_pieces(model, along)
+    check_pieces(model, {**along, "attention_mask": MASK})
+    check_pieces(model, {**along, "attention_mask": np.array(MASK)[:, ::-1]})
+    source = {"encoder_hidden_states": np.random.default_rng(0).normal(size=(2, 6, 24)).astype("float32")}
+    check_pieces(model, along, **source)
+    check_pieces(model, along, **source, encoder_attention_mask=[[1] * 6, [1] * 4 + [0] * 2])
+
+
+def test_padding_on_the_left():
+    model = BertLMHeadModel(BertConfig(**TINY, is_decoder=True))
+    expected = model(input_ids=[[5, 6, 7, 8]]).logits
+    padded = {"input_ids": [[0, 0, 5, 6, 7, 8]], "attention_mask": [[0, 0, 1, 1, 1, 1]]}
+    places = [[0, 0, 0, 1, 2, 3]]
+    first = {name: np.array(each)[:, :5] for name, each in {**padded, "position_ids": places}.items()}
+    cache = model(**first, use_cache=True).past_key_values
+    last = model(input_ids=[[8]], attention_mask=padded["attention_mask"], position_ids=[[3]], past_key_values=cache)
+    for found in (model(**padded, position_ids=places).logits[:, 2:], last.logits):
+        length = found.shape[1]
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (found, expected[:, -length:])), atol=1e-5)
+
+
+def test_training_a_decoder_behind_an_encoder_without_masks():
+    model = BertLMHeadModel(BertConfig(**TINY, is_decoder=True, add_cross_attention=True))
+    model.compile("sgd")
+    states = np.ones((2, 6, 24), "float32")
+    assert np.isfinite(
+        model.train_on_batch({"input_ids": [[1, 2, 3]] * 2, "encoder_hidden_states": states}, [[1, 2, 3]] * 2)
+    )
+
+
 def test_settings_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="Unknown position_embedding_type 'rotary': use absolute, relative_key or"):
         BertModel(BertConfig(**TINY, position_embedding_type="rotary"))
@@ -71,6 +108,8 @@ def test_settings_that_do_not_go_together_are_refused():
         BertModel(BertConfig(**TINY, add_cross_attention=True))
     with pytest.raises(ValueError, match="encoder_hidden_states was given to a model without cross-attention"):
         BertModel(BertConfig(**TINY))(input_ids=[[1, 2]], encoder_hidden_states=np.zeros((1, 3, 24)))
+    with pytest.raises(ValueError, match="use_cache or past_key_values was given to a model that is no decoder"):
+        BertModel(BertConfig(**TINY))(input_ids=[[1, 2]], use_cache=True)
 
 
 def test_configuration():

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_models import ElectraConfig, ElectraForMultipleChoice, ElectraModel
+from keras_models import ElectraConfig, ElectraForCausalLM, ElectraForMultipleChoice, ElectraModel
 from tests import reference
+from tests.cached import check_pieces
 from tests.parity import check, check_defaults, check_old_names, load
 
 TINY = {
@@ -80,6 +81,16 @@ def test_decoder_behind_an_encoder():
     }
     config = {**TINY, "is_decoder": True, "add_cross_attention": True, "position_embedding_type": "relative_key"}
     check("ElectraForCausalLM", config, inputs, {"labels": WORDS})
+
+
+@pytest.mark.parametrize("kind", ["absolute", "relative_key"])
+def test_a_text_in_pieces(kind):
+    decoder = {"is_decoder": True, "add_cross_attention": True, "position_embedding_type": kind}
+    model = ElectraForCausalLM(ElectraConfig(**{**TINY, **decoder, "initializer_range": 0.3}))
+    along = {"input_ids": np.arange(22).reshape(2, 11), "attention_mask": MASK, "token_type_ids": TYPES}
+    check_pieces(model, along)
+    source = np.random.default_rng(0).normal(size=(2, 6, 24)).astype("float32")
+    check_pieces(model, along, encoder_hidden_states=source)
 
 
 @pytest.mark.parametrize(

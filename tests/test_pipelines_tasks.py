@@ -9,8 +9,15 @@ from keras_models import pipeline
 from tests import reference
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES = {"layers": 1, "attention_heads": 2, "ffn_dim": 32}
 # name -> (settings of the configuration, tokenizer, settings of the tokenizer)
 ARCHITECTURES = {
+    "Bart": (
+        {"d_model": 24, "max_position_embeddings": 64}
+        | {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in SIZES.items()},
+        "bart-large-cnn",
+        {"model_max_length": 64},
+    ),
     "Bert": (SMALL | {"max_position_embeddings": 64}, "bert-base-uncased", {"model_max_length": 64}),
     "DistilBert": (
         {"dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 64},
@@ -227,7 +234,7 @@ ZERO_SHOT = [
 ]
 
 
-@pytest.mark.parametrize("architecture", MOST)
+@pytest.mark.parametrize("architecture", [*MOST, "Bart"])
 def test_zero_shot(shared, architecture):
     cases = ZERO_SHOT if architecture == "Bert" else ZERO_SHOT[:2]
     check(shared, "zero-shot-classification", architecture, "ForSequenceClassification", INFERENCE, cases)

@@ -6,6 +6,7 @@ import pytest
 
 from keras_models import RobertaConfig, RobertaForCausalLM, RobertaForMaskedLM, RobertaModel
 from tests import reference
+from tests.cached import check_pieces
 from tests.parity import check, check_defaults, check_old_names
 
 TINY = {
@@ -94,6 +95,30 @@ def test_decoder_behind_an_encoder():
     }
     config = {**DECODER, "add_cross_attention": True, "position_embedding_type": "relative_key_query"}
     check("RobertaForCausalLM", config, inputs, {"labels": WORDS})
+
+
+@pytest.mark.parametrize("kind", ["absolute", "relative_key_query"])
+def test_a_text_in_pieces(kind):
+    """Positions count on from the cache, as the reference has it: all that is in it counts, padding too."""
+    decoder = {"add_cross_attention": True, "position_embedding_type": kind, "initializer_range": 0.3}
+    model = RobertaForCausalLM(RobertaConfig(**{**DECODER, **decoder}))
+    ids = np.arange(2, 24).reshape(2, 11)
+    check_pieces(model, {"input_ids": ids})
+    source = np.random.default_rng(0).normal(size=(2, 6, 24)).astype("float32")
+    mask = [[1] * 6, [1] * 4 + [0] * 2]
+    check_pieces(model, {"input_ids": ids}, encoder_hidden_states=source, encoder_attention_mask=mask)
+    check_pieces(model, {**TEXT, "position_ids": np.arange(22).reshape(2, 11) % 18})
+    check_pieces(model, {"inputs_embeds": np.random.default_rng(1).normal(size=(2, 11, 24)).astype("float32")})
+
+
+def test_positions_behind_a_cache_that_holds_padding():
+    ids, mask = np.array([IDS[0], [*IDS[1][:9], 5, 6]]), np.array([[1] * 11, [1] * 7 + [0, 0, 1, 1]])
+    config = {**DECODER, "use_cache": True}
+    source = reference.make("roberta.continued", config=config, ids=ids.tolist(), mask=mask.tolist(), start=9)
+    model = RobertaForCausalLM.from_pretrained(source)
+    cache = model(input_ids=ids[:, :9], attention_mask=mask[:, :9], use_cache=True).past_key_values
+    found = model(input_ids=ids[:, 9:], attention_mask=mask, past_key_values=cache).logits
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), np.load(source / "logits.npy"), atol=1e-4)
 
 
 def test_positions_do_not_count_padding():

@@ -6,9 +6,11 @@ compiles anew; causal masks hide the padding until it is overwritten. Real lengt
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from keras_models.generation.processors import LogitsProcessorList
 
 FIRST_ROOM = 256  # new positions that a cache has room for at first
 STREAM_SECONDS = 0.1  # how long a streamer waits for news, roughly
+PER_TOKEN = ("inputs_embeds", "token_type_ids")  # further inputs that go with a prompt's tokens
 
 
 @dataclass
@@ -28,10 +31,17 @@ class Prompt:
 
     ids: np.ndarray  # (batch, length), the decoder's
     mask: np.ndarray | None = None  # (batch, length) ones and zeros; None if all count
-    inputs: dict[str, Any] = field(default_factory=dict)  # further inputs of the first call
+    inputs: dict[str, Any] = field(default_factory=dict)  # further inputs
     encoder_states: Any = None  # (batch, source length, size)
     encoder_mask: np.ndarray | None = None  # (batch, source length)
+    encoder_length: int = 0  # of the source, without what fills up a bucket
     cache: Cache | None = None  # keys and values of the first positions
+    has_tokens: bool = True  # whether the ids are tokens; else `inputs_embeds` stand for them
+
+    @property
+    def known(self) -> int:
+        """How many positions have their keys and values already."""
+        return 0 if self.cache is None else self.cache.length
 
 
 class Programs:
@@ -46,22 +56,24 @@ class Programs:
         self.loop = runtime.compile_program(model, self._loop, donated=(0,))
         self.prefill = runtime.compile_program(model, self._prefill)
         self.forward = runtime.compile_program(model, self._forward, donated=(0,))
+        self.pick = runtime.compile_program(model, self._pick, donated=(0,))
 
     @classmethod
     def of(cls, model: Any, search: Any, processors: LogitsProcessorList, records: tuple[str, ...] = ()) -> Programs:
-        """Those that the model has already for such a call, or new ones."""
+        """Those that the model has already for such a call, or new ones; with the call's own processors."""
         known = model.__dict__.setdefault("_programs", {})
-        key = (nn.structure_version(), search.signature(), processors.signature(), records)
-        for stale in [each for each in known if each[0] != key[0]]:
-            del known[stale]
-        if key not in known:
-            known[key] = cls(model, search, processors, records)
-        return known[key]
+        kind = processors.signature() if processors.compiled else None  # else they run between two programs
+        key = (nn.structure_version(), search.signature(), kind, records)
+        for stale in [each for each in list(known) if each[0] != key[0]]:
+            known.pop(stale, None)  # another thread may have been faster
+        programs = copy.copy(known.get(key) or known.setdefault(key, cls(model, search, processors, records)))
+        programs.processors = processors
+        return programs
 
     def call(self, tokens: Any, cache: Cache, fixed: dict, mask: Any, places: Any, **inputs: Any) -> Any:
         """The model's outputs for tokens (rows, new); their cache's length has grown by `new` afterwards."""
         names = ("decoder_input_ids", "decoder_attention_mask") if self.encodes else ("input_ids", "attention_mask")
-        inputs = {names[0]: tokens, **inputs}
+        inputs = {names[0]: tokens, **fixed["inputs"], **inputs}
         if self.encodes:
             inputs["encoder_outputs"] = (fixed["encoder_states"],)
             inputs["attention_mask"] = fixed["encoder_mask"]
@@ -81,7 +93,7 @@ class Programs:
         once = {**fixed, "encoder_mask": prompt["encoder_mask"]}
         outputs = self.call(prompt["ids"], cache, once, prompt["mask"], prompt["places"], **inputs, **keep)
         logits = outputs.logits[:, 0] if keep else ops.take(outputs.logits, prompt["last"], axis=1)
-        records = {name: outputs[name] for name in outputs if name not in ("logits", "past_key_values")}
+        records = records_of(outputs)
         each = ids.shape[0] // logits.shape[0]
         if each > 1:  # several continuations of each prompt
             logits, cache = ops.repeat(logits, each, axis=0), cache.repeat(each)
@@ -95,7 +107,7 @@ class Programs:
         places = None if fixed["pads"] is None else at - fixed["pads"][:, None]
         tokens = runtime.read_column(state["ids"], at)[:, None]
         outputs = self.call(tokens, cache, fixed, fixed["mask"], places)
-        records = {name: outputs[name] for name in outputs if name not in ("logits", "past_key_values")}
+        records = records_of(outputs)
         return outputs.logits[:, -1], records, state | cache.state()
 
     def scores(self, state: dict, logits: Any, fixed: dict) -> Any:
@@ -114,6 +126,11 @@ class Programs:
                 state[name] = [runtime.cache_rows(each, rows, state["length"] - 1) for each in state[name]]
         return state
 
+    def _pick(self, state: dict, logits: Any, fixed: dict) -> tuple[dict, Any]:
+        """(state, scores) after the search has chosen by these logits."""
+        scores = self.scores(state, logits, fixed)
+        return self.advance(state, scores, fixed), scores
+
     def _start(self, inputs: dict, prompt: dict, ids: Any, fixed: dict) -> tuple[dict, Any, Any]:
         """(state, keys and values of an encoder, whether to go on) after the first new token."""
         logits, _, state, source = self._prefill(inputs, prompt, ids, fixed)
@@ -126,12 +143,32 @@ class Programs:
         def going(state):
             return ops.logical_and(state["length"] < stop, self.search.going(state, fixed))
 
-        def step(state):
-            logits, _, state = self._forward(state, fixed)
-            return self.advance(state, self.scores(state, logits, fixed), fixed)
-
-        state = runtime.while_loop(going, step, state)
+        state = self._while(going, lambda state: self._step(state, fixed), state)
         return state, self.search.going(state, fixed)
+
+    def _while(self, going: Callable, step: Callable, state: dict) -> dict:
+        """The state after steps as long as it is `going`, all in one program."""
+        shapes = {name: state[name][0].shape for name in ("keys", "values") if state[name]}
+
+        def packed(state):
+            return self._with_caches(step(self._with_caches(state, shapes)))
+
+        state = runtime.while_loop(going, packed, self._with_caches(state))
+        return self._with_caches(state, shapes)
+
+    @staticmethod
+    def _with_caches(state: dict, shapes: dict | None = None) -> dict:
+        """The state with caches as a loop carries them, or in these shapes again."""
+        changed = {}
+        for name in ("keys", "values"):
+            pack = runtime.cache_pack if shapes is None else partial(runtime.cache_unpack, shape=shapes[name])
+            changed[name] = [pack(each) for each in state[name]]
+        return {**state, **changed}
+
+    def _step(self, state: dict, fixed: dict) -> dict:
+        """The state after one more token."""
+        logits, _, state = self._forward(state, fixed)
+        return self.advance(state, self.scores(state, logits, fixed), fixed)
 
 
 class Decoding:
@@ -154,14 +191,19 @@ class Decoding:
     ):  # fmt: skip
         self.programs, self.prompt, self.limit, self.rows_each = programs, prompt, limit, rows_each
         batch, self.length = prompt.ids.shape
-        rows, known = batch * rows_each, 0 if prompt.cache is None else int(prompt.cache.length)
-        room = self._bucket(self.length - known)
-        self.capacity = bucket(max(known + room, min(limit, self.length + FIRST_ROOM)))
+        rows = batch * rows_each
+        self.room = self._bucket(self.length - prompt.known)
+        self.capacity = bucket(max(prompt.known + self.room, min(limit, self.length + FIRST_ROOM)))
+        if prompt.cache is not None:
+            self.capacity = max(self.capacity, prompt.cache.capacity)
         mask = None if prompt.mask is None else np.repeat(prompt.mask, rows_each, axis=0).astype("int32")
         search = programs.search
-        self.uniforms = np.random.default_rng(seed).random(
-            (limit - self.length if search.sample else 1, rows // search.rows_each, search.draws), "float32"
-        )
+        self.uniforms = None
+        if search.sample:
+            shape = (limit - self.length, rows // search.rows_each, search.draws)
+            self.uniforms = np.random.default_rng(seed).random(shape, "float32")
+        later = {name: value for name, value in prompt.inputs.items() if name != "inputs_embeds"}
+        later = {name: value[:, -1:] if name in PER_TOKEN else value for name, value in later.items()}
         self.fixed = {
             "prompt": runtime.number(self.length),
             "limit": runtime.number(limit),
@@ -169,6 +211,7 @@ class Decoding:
             "pad": np.array(0 if pad is None else pad, "int32"),
             "uniforms": self._uniforms(),
             "processors": programs.processors.values(),
+            "inputs": self._prepared({name: np.repeat(value, rows_each, axis=0) for name, value in later.items()}),
             "mask": None if mask is None else _widened(mask, self.capacity, 1),
             "pads": None if mask is None else (self.length - mask.sum(axis=1)).astype("int32"),
             "encoder_states": prompt.encoder_states,
@@ -178,7 +221,10 @@ class Decoding:
         }
         self.fixed = _tensors(self.fixed)
         self.ids = _tensors(_widened(np.repeat(prompt.ids, rows_each, axis=0).astype("int32"), self.capacity, fill))
-        self.fill, self.known, self.room = fill, known, room
+        self.fill = fill
+
+    def _prepared(self, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        return self.programs.model.prepare_inputs(**inputs) if inputs else {}
 
     def _bucket(self, length: int) -> int:
         from keras_models.model import BUCKETS
@@ -186,37 +232,45 @@ class Decoding:
         if runtime.CACHE_IN_PLACE:
             return length
         room = next((size for size in BUCKETS if size >= length), bucket(length))
-        return max(length, min(room, self.programs.model.max_length or room))
+        end = self.programs.model.max_length  # beyond which there are no positions, not even for padding
+        return room if end is None else max(length, min(room, end - self.prompt.known))
 
-    def _uniforms(self) -> np.ndarray:
-        steps = self.capacity - self.length
-        return _widened(self.uniforms[:steps].transpose(1, 2, 0), steps, 0).transpose(2, 0, 1)
+    def _uniforms(self) -> np.ndarray | None:
+        """Those that the capacity has room for, and some more so that the shape does not depend on the prompt."""
+        return None if self.uniforms is None else _filled(self.uniforms[: self.capacity], self.capacity, axis=0)
 
     def _first_inputs(self) -> tuple[dict, dict, Any, dict]:
         """The arguments of the first program."""
-        prompt, new = self.prompt, self.length - self.known
-        places = None
-        if prompt.mask is not None:
-            counted = prompt.mask.cumsum(axis=1) - 1
-            places = _widened(np.where(prompt.mask == 0, 1, counted)[:, self.known :].astype("int32"), self.room, 1)
+        prompt, model = self.prompt, self.programs.model
+        known, new = prompt.known, self.length - prompt.known
+        places, mask = None, prompt.mask
+        if mask is None and not model.ignores_padding:  # then no position may be higher than those of real tokens
+            mask = np.ones_like(prompt.ids)
+        if mask is not None:
+            counted = mask.cumsum(axis=1) - 1
+            places = _widened(np.where(mask == 0, 1, counted)[:, known:].astype("int32"), self.room, 1)
         past = None
         if prompt.cache is not None:
             prompt.cache.grow(self.capacity)
             past = prompt.cache.state()
         arrays = {
-            "ids": _widened(prompt.ids[:, self.known :].astype("int32"), self.room, 0),
-            "mask": None if prompt.mask is None else _widened(prompt.mask.astype("int32"), self.known + self.room, 1),
+            "ids": _widened(prompt.ids[:, known:].astype("int32"), self.room, 0),
+            "mask": None if prompt.mask is None else _widened(prompt.mask.astype("int32"), known + self.room, 1),
             "places": places,
             "encoder_mask": prompt.encoder_mask,
         }
         arrays = _tensors(arrays) | {
             "last": runtime.number(new - 1),
             "past": past,
-            "past_length": None if past is None else runtime.number(self.known),
+            "past_length": None if past is None else runtime.number(known),
             "past_source": None if past is None else prompt.cache.source,
         }
         arrays["last"] = ops.convert_to_tensor(arrays["last"], "int32")
-        return _tensors(prompt.inputs), arrays, self.ids, self.fixed
+        inputs = {
+            name: _filled(value[:, known:], self.room, axis=1) if name in PER_TOKEN else value
+            for name, value in prompt.inputs.items()
+        }
+        return self._prepared(inputs), arrays, self.ids, self.fixed
 
     def run(self, news: Callable | None = None, criteria: Callable | None = None) -> dict:
         """Decodes in compiled loops; returns the last state.
@@ -261,8 +315,11 @@ class Decoding:
         search, programs = self.programs.search, self.programs
         logits, records, state, self.fixed["source"] = programs.prefill(*self._first_inputs())
         while True:
-            scores = programs.scores(state, logits, self.fixed)
-            state = programs.advance(state, scores, self.fixed, hits)
+            if hits is None and programs.processors.compiled:
+                state, scores = programs.pick(state, logits, self.fixed)
+            else:
+                scores = programs.scores(state, logits, self.fixed)
+                state = programs.advance(state, scores, self.fixed, hits)
             yield state, logits, scores, records
             if not bool(search.going(state, self.fixed)):
                 return
@@ -296,13 +353,24 @@ class Decoding:
         return cache
 
 
+def records_of(outputs: Any) -> dict[str, tuple]:
+    """Hidden states and attentions among a model's outputs."""
+    return {name: value for name, value in outputs.items() if isinstance(value, tuple)}
+
+
 def _repeated(array: Any, times: int) -> Any:
     return None if array is None else np.repeat(array, times, axis=0)
 
 
 def _widened(array: np.ndarray, columns: int, value: int) -> np.ndarray:
     """`array` (..., columns), filled up on the right."""
-    widths = [(0, 0)] * (array.ndim - 1) + [(0, columns - array.shape[-1])]
+    return _filled(array, columns, axis=-1, value=value)
+
+
+def _filled(array: np.ndarray, size: int, axis: int, value: int = 0) -> np.ndarray:
+    """`array`, filled up to a size along an axis."""
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, size - array.shape[axis])
     return np.pad(array, widths, constant_values=value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from keras import ops
 
 from keras_models import nn, runtime
-from keras_models.cache import bucket
+from keras_models.cache import Cache, bucket
 from keras_models.config import nearest
 from keras_models.generation.config import GenerationConfig
 from keras_models.generation.decoding import Decoding, Programs, Prompt
-from keras_models.generation.processors import LogitsProcessorList, build_processors
+from keras_models.generation.processors import LogitsProcessorList, RepetitionPenaltyLogitsProcessor, build_processors
 from keras_models.generation.search import Beams, Sampling
 from keras_models.generation.stopping import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from keras_models.generation.streamers import failures_told
@@ -24,6 +24,10 @@ from keras_models.outputs import ModelOutput
 from keras_models.training.heads import to_array
 
 RECORDS = {"output_attentions": ("attentions", "cross_attentions"), "output_hidden_states": ("hidden_states",)}
+OUTPUTS = (
+    "sequences", "sequences_scores", "scores", "logits", "beam_indices", "encoder_attentions", "encoder_hidden_states",
+    "attentions", "decoder_attentions", "cross_attentions", "hidden_states", "decoder_hidden_states", "past_key_values",
+)  # fmt: skip
 
 
 @dataclass
@@ -52,6 +56,12 @@ class Call:
         return tuple(flag for flag in RECORDS if wanted and getattr(self.settings, flag))
 
     @property
+    def collects(self) -> bool:
+        """Whether the call asks for anything of single steps."""
+        flags = ("output_scores", "output_logits", *RECORDS)
+        return self.settings.return_dict_in_generate and any(getattr(self.settings, flag) for flag in flags)
+
+    @property
     def fill(self) -> int:
         """The token in columns behind the end of a beam: as in the reference, a pad of 0 counts as none."""
         return (self.pad or self.eos[0]) if self.eos else -1
@@ -67,8 +77,8 @@ def generate(
     inputs: Any = None,
     generation_config: GenerationConfig | None = None,
     *,
-    logits_processor: Iterable[Callable] = (),
-    stopping_criteria: Iterable[Callable] = (),
+    logits_processor: Sequence[Callable] = (),
+    stopping_criteria: Sequence[Callable] = (),
     prefix_allowed_tokens_fn: Callable[[int, Any], Sequence[int]] | None = None,
     assistant_model: Any = None,
     streamer: Any = None,
@@ -85,6 +95,16 @@ def generate(
         for name in ("synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"):
             if kwargs.pop(name, None) is not None:
                 raise ValueError(f"generate has no {name}: drop it.")
+        seed = np.random.randint(2**31) if seed is None else seed
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed must be an integer of 0 or more, not {seed!r}.")
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            raise TypeError(f"A streamer needs methods put(ids) and end(), which {type(streamer).__name__} lacks.")
+        for name, each in (("logits_processor", logits_processor), ("stopping_criteria", stopping_criteria)):
+            if not isinstance(each or (), Sequence) or not all(map(callable, each or ())):
+                raise TypeError(f"{name} must be a list of functions, not {each!r}.")
+        if not callable(prefix_allowed_tokens_fn or len):
+            raise TypeError(f"prefix_allowed_tokens_fn must be a function, not {prefix_allowed_tokens_fn!r}.")
         settings, given = _settings(model, generation_config, use_model_defaults, kwargs)
         settings.check_call(streamer=streamer, assistant_model=assistant_model, tokenizer=tokenizer)
         given = _arrays(model, inputs, given, settings)
@@ -94,19 +114,22 @@ def generate(
             raise ValueError(f"A streamer follows one text, not a batch of {prompt.ids.shape[0]}: stream them in turn.")
         call = _resolve(
             model, settings, prompt, kwargs, special, encoder_inputs, tokenizer, logits_processor, stopping_criteria,
-            prefix_allowed_tokens_fn, streamer=streamer, assistant=assistant_model,
-            seed=int(np.random.randint(2**31)) if seed is None else int(seed), assistant_tokenizer=assistant_tokenizer,
+            prefix_allowed_tokens_fn, streamer=streamer, assistant=assistant_model, seed=int(seed),
+            assistant_tokenizer=assistant_tokenizer,
         )  # fmt: skip
+        unseen = 0 if prompt.has_tokens else prompt.ids.shape[1]
         if streamer is not None:
-            streamer.put(prompt.ids)
+            streamer.put(prompt.ids[:, unseen:])
         result = _mode(settings.generation_mode(assistant_model))(call)
         if streamer is not None:
             streamer.end()
-    if prompt.inputs.get("inputs_embeds") is not None:
-        result["sequences"] = result["sequences"][:, prompt.ids.shape[1] :]
+    result["sequences"] = result["sequences"][:, unseen:]
     if not settings.return_dict_in_generate:
         return result["sequences"]
-    return ModelOutput(**{name: value for name, value in {**result, **encoded}.items() if value is not None})
+    result |= encoded
+    if not settings.use_cache:
+        del result["past_key_values"]
+    return ModelOutput(**{name: result[name] for name in OUTPUTS if result.get(name) is not None})
 
 
 def _settings(model, generation_config, use_model_defaults, kwargs) -> tuple[GenerationConfig, dict[str, Any]]:
@@ -128,10 +151,8 @@ def _settings(model, generation_config, use_model_defaults, kwargs) -> tuple[Gen
 
 
 def _input_names(model: Any) -> set[str]:
-    names = set(model.input_names)
-    if model.config.is_encoder_decoder:
-        names |= set(_encoder_names(model))
-    return names
+    names = {*model.input_names} - {"logits_to_keep"}
+    return names | {*_encoder_names(model)} if model.config.is_encoder_decoder else names
 
 
 def _encoder_names(model: Any) -> list[str]:
@@ -154,27 +175,34 @@ def _arrays(model: Any, inputs: Any, given: dict[str, Any], settings: Generation
             arrays[name] = value
             continue
         array = to_array(name, value)
-        arrays[name] = array[None] if array.ndim == 1 and array.dtype.kind in "iu" else array
+        if array.dtype.kind in "iu":
+            array = array.astype("int32") if array.ndim != 1 else array[None].astype("int32")
+        arrays[name] = array
     start = settings.bos_token_id
     if not set(arrays) - {"past_key_values", "attention_mask"}:
         if start is None:
             raise ValueError("generate got no inputs, and there is no bos_token_id to start with: pass input_ids.")
         arrays["input_ids"] = np.full((1, 1), start)
-    size = model.config.vocab_size if "vocab_size" in model.config.field_names() else None
     for name in ("input_ids", "decoder_input_ids"):
-        ids = arrays.get(name)
-        if ids is None:
-            continue
-        if ids.size == 0 and (name != "input_ids" or "inputs_embeds" not in arrays):
-            raise ValueError(f"{name} is empty, of shape {ids.shape}: give at least one token.")
-        if ids.ndim != 2 or ids.dtype.kind not in "iu":
-            raise ValueError(f"{name} must be integers of shape (batch, length), not {ids.dtype} of {ids.shape}.")
-        if size is not None and ids.size and not 0 <= ids.min() <= ids.max() < size:
-            wrong = ids.max() if ids.max() >= size else ids.min()
-            raise ValueError(
-                f"{name} holds {wrong}, but the vocabulary has {size} tokens: use the model's own tokenizer."
-            )
+        if name in arrays and (arrays[name].size or name != "input_ids" or "inputs_embeds" not in arrays):
+            _check_tokens(model, name, arrays[name])
+    embeds, types = arrays.get("inputs_embeds"), arrays.get("token_type_ids")
+    if embeds is not None and embeds.ndim != 3:
+        raise ValueError(f"inputs_embeds must be of shape (batch, length, size), not {embeds.shape}.")
+    if types is not None and types.shape != (arrays["input_ids"] if embeds is None else embeds).shape[:2]:
+        raise ValueError(f"token_type_ids is of shape {types.shape}, which is not that of the tokens.")
     return arrays
+
+
+def _check_tokens(model: Any, name: str, ids: np.ndarray):
+    size = model.config.vocab_size if "vocab_size" in model.config.field_names() else None
+    if ids.size == 0:
+        raise ValueError(f"{name} is empty, of shape {ids.shape}: give at least one token.")
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers of shape (batch, length), not {ids.dtype} of {ids.shape}.")
+    if size is not None and not 0 <= ids.min() <= ids.max() < size:
+        wrong = ids.max() if ids.max() >= size else ids.min()
+        raise ValueError(f"{name} holds {wrong}, but the vocabulary has {size} tokens: use the model's own tokenizer.")
 
 
 def _prompt(model, given, settings, special) -> tuple[Prompt, dict | None, dict[str, Any]]:
@@ -182,59 +210,106 @@ def _prompt(model, given, settings, special) -> tuple[Prompt, dict | None, dict[
     cache = given.pop("past_key_values", None)
     if not model.config.is_encoder_decoder:
         ids, mask = given.pop("input_ids", None), given.pop("attention_mask", None)
-        if "inputs_embeds" in given:  # they take the place of tokens, which `generate` cuts off again
-            ids = np.full(given["inputs_embeds"].shape[:2], special.pad or 0)
-        mask = _mask(ids, mask, special, "inputs_embeds" in given)
+        embeds = given.get("inputs_embeds")
+        has_tokens = ids is not None and ids.size > 0
+        if not has_tokens:  # something takes their place, which `generate` cuts off again
+            ids = np.full(embeds.shape[:2], special.pad or 0)
+        elif embeds is not None and embeds.shape[:2] != ids.shape:
+            raise ValueError(f"inputs_embeds are for tokens of {embeds.shape[:2]}, not {ids.shape}: make them agree.")
+        mask = _mask(ids, mask, special, has_tokens)
         last = ids[:, -1] == special.pad if mask is None else mask[:, -1] == 0
         if len(ids) > 1 and special.pad is not None and last.any():
             warnings.warn(
                 "A decoder continues the last token, and some texts end in padding: set tokenizer.padding_side='left'."
             )
-        given.pop("position_ids", None)
-        return Prompt(ids, mask, given, cache=cache), None, {}
+        places, real = given.pop("position_ids", None), np.ones_like(ids) if mask is None else mask
+        if places is not None and not np.array_equal(places * real, (real.cumsum(axis=1) - 1) * real):
+            raise ValueError("generate counts positions itself, without those that are masked: drop position_ids.")
+        return Prompt(ids, mask, given, cache=_past(cache, ids), has_tokens=has_tokens), None, {}
     names = _encoder_names(model)
     encoder_inputs = {name: given.pop(name) for name in list(given) if name in names}
     ids = encoder_inputs.get("input_ids")
     if "attention_mask" in names and ids is not None:
-        mask = _mask(ids, encoder_inputs.pop("attention_mask", None), special, False)
+        mask = _mask(ids, encoder_inputs.pop("attention_mask", None), special)
         encoder_inputs |= {} if mask is None else {"attention_mask": mask}
-    outputs = given.pop("encoder_outputs", None)
+    outputs, length = given.pop("encoder_outputs", None), None
     if outputs is None:
-        outputs, encoder_inputs = _encode(model, encoder_inputs, settings)
-    states = outputs["last_hidden_state"] if isinstance(outputs, Mapping) else outputs[0]
-    start = given.pop("decoder_input_ids", None)
-    mask = given.pop("decoder_attention_mask", None)
-    first = np.full((states.shape[0], 1), special.start)
-    if start is None:
-        start = first
-    elif start.shape[0] != states.shape[0]:
+        if ids is not None and "inputs_embeds" in encoder_inputs:
+            raise ValueError("generate got both input_ids and inputs_embeds: drop one of them.")
+        outputs, encoder_inputs = encode(model, encoder_inputs, settings)
+        length = None if ids is None else ids.shape[1]
+    if isinstance(outputs, Mapping):
+        states = outputs.get("last_hidden_state")
+    else:
+        states = outputs[0] if isinstance(outputs, (tuple, list)) else None
+    if len(np.shape(states)) != 3:
         raise ValueError(
-            f"decoder_input_ids are for {start.shape[0]} texts, the encoder's inputs for {states.shape[0]}."
+            "encoder_outputs must be what model.encode returns, or a tuple that begins with hidden states (batch, "
+            f"length, size), not {type(outputs).__name__}."
         )
-    elif (start[:, 0] != special.start).all() and model.starts_decoder:
-        start = np.concatenate([first, start], axis=1)
-        mask = None if mask is None else np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
-    mask = None if mask is None or mask.all() else mask
-    prompt = Prompt(start, mask, {}, states, encoder_inputs.get("attention_mask"), cache)
+    tokens, mask = (given.pop(f"decoder_{name}", None) for name in ("input_ids", "attention_mask"))
+    if given:
+        raise ValueError(f"generate has no use for {', '.join(given)}: give decoder_input_ids, or nothing.")
+    tokens, mask = _started(model, tokens, mask, special.decoder_start, states.shape[0])
+    prompt = Prompt(
+        tokens, mask, {}, states, encoder_inputs.get("attention_mask"), length or states.shape[1], _past(cache, tokens)
+    )
     extra = {"hidden_states": "encoder_hidden_states", "attentions": "encoder_attentions"}
     encoded = {new: outputs.get(old) for old, new in extra.items()} if isinstance(outputs, Mapping) else {}
     return prompt, encoder_inputs, encoded
 
 
-def _mask(ids: Any, mask: Any, special: Any, embeds: bool) -> np.ndarray | None:
-    """Which tokens count: as given, else all but padding if that can be told from the rest; None for all."""
-    if mask is None and not embeds and special.pad is not None and special.pad not in (special.eos or ()):
-        mask = ids != special.pad
-    if mask is None or mask.all():
+def _started(model, tokens, mask, start, batch: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a decoder is to continue: its start token, before the tokens that were given unless these begin with it."""
+    start = np.array(start, "int32").reshape(-1, 1)
+    if len(start) not in (1, batch):
+        raise ValueError(f"decoder_start_token_id has {len(start)} tokens for {batch} texts: give one, or one each.")
+    start = np.broadcast_to(start, (batch, 1))
+    _check_tokens(model, "decoder_start_token_id", start)
+    tokens = start if tokens is None else tokens
+    if len(tokens) != batch:
+        raise ValueError(f"decoder_input_ids are for {len(tokens)} texts, the encoder's inputs for {batch}.")
+    mask = np.ones_like(tokens) if mask is None else mask
+    if mask.shape != tokens.shape:
+        raise ValueError(f"decoder_attention_mask is of shape {mask.shape}, the tokens of {tokens.shape}.")
+    if model.starts_decoder and (tokens[:, :1] != start).all():
+        tokens = np.concatenate([start, tokens], axis=1)
+        mask = np.concatenate([np.ones_like(start), mask], axis=1)
+    return tokens, None if mask.all() else mask
+
+
+def _past(cache: Any, ids: np.ndarray) -> Cache | None:
+    """A cache of what comes before the last token, of its own so that the given one stays as it is; None if empty."""
+    if cache is None:
         return None
-    if mask.ndim != 2:
+    if not isinstance(cache, Cache):
+        raise TypeError(
+            "past_key_values must be a keras_models.Cache, such as generate returns with return_dict_in_generate=True, "
+            f"not {type(cache).__name__}."
+        )
+    if not cache.keys:
+        return None
+    rows, length = cache.keys[0].shape[0], int(cache.length)
+    if rows != len(ids) or length > ids.shape[1]:
+        raise ValueError(
+            f"past_key_values holds {length} positions of {rows} texts, and the tokens are of {ids.shape}: give the "
+            "whole texts, what the cache holds included."
+        )
+    return Cache.of(cache.state(), min(length, ids.shape[1] - 1), cache.source)
+
+
+def _mask(ids: np.ndarray, mask: Any, special: Any, has_tokens: bool = True) -> np.ndarray | None:
+    """Which tokens count: as given, else all but padding if that can be told from the rest; None for all."""
+    if mask is None and has_tokens and special.pad is not None and special.pad not in (special.eos or ()):
+        mask = ids != special.pad
+    if mask is not None and mask.ndim != 2:
         raise ValueError(f"attention_mask must be of shape (batch, length) for generate, not {mask.shape}.")
-    if ids is not None and mask.shape != ids.shape:
+    if mask is not None and mask.shape != ids.shape:
         raise ValueError(f"attention_mask is of shape {mask.shape}, the tokens of {ids.shape}: make them agree.")
-    return mask.astype("int32")
+    return None if mask is None or mask.all() else mask.astype("int32")
 
 
-def _encode(model: Any, inputs: dict[str, Any], settings: GenerationConfig) -> tuple[ModelOutput, dict[str, Any]]:
+def encode(model: Any, inputs: dict[str, Any], settings: GenerationConfig) -> tuple[ModelOutput, dict[str, Any]]:
     """The encoder's outputs as tensors, and the inputs as it got them, padded to a bucket where that is compiled."""
     records = {flag: bool(settings.return_dict_in_generate and getattr(settings, flag)) for flag in RECORDS}
     ids, real = inputs.get("input_ids"), None
@@ -246,14 +321,10 @@ def _encode(model: Any, inputs: dict[str, Any], settings: GenerationConfig) -> t
         inputs = {**inputs, "input_ids": np.pad(ids, widths), "attention_mask": np.pad(mask, widths)}
     known = model.__dict__.setdefault("_encoders", {})
     key = (nn.structure_version(), *records.values())
-    if key not in known:
-        known.clear()
-        known[key] = runtime.compile_program(model, lambda inputs: model.encode(**inputs, **records))
-    tensors = {
-        name: ops.convert_to_tensor(value.astype("int32") if value.dtype.kind in "iu" else value)
-        for name, value in inputs.items()
-    }
-    outputs = known[key](tensors)
+    for stale in [each for each in list(known) if each[0] != key[0]]:
+        known.pop(stale, None)
+    program = known.get(key) or runtime.compile_program(model, lambda inputs: model.encode(**inputs, **records))
+    outputs = known.setdefault(key, program)(model.prepare_inputs(**inputs))
     if real is not None:
         cut = {"hidden_states": (slice(None), slice(real)), "attentions": (..., slice(real), slice(real))}
         for name, places in cut.items():
@@ -268,16 +339,18 @@ def _resolve(
 ) -> Call:  # fmt: skip
     """The processors, criteria and lengths that the settings ask for."""
     length = prompt.ids.shape[1]
+    unseen = 0 if prompt.has_tokens else length
     positions = getattr(model.config, "max_position_embeddings", None)
-    embeds = prompt.inputs.get("inputs_embeds")
-    limit, shortest = settings.resolve_length(
-        length, kwargs, max_positions=positions, is_encoder_decoder=model.config.is_encoder_decoder,
-    )  # fmt: skip
     if model.max_length is not None and length >= model.max_length:
         raise ValueError(
             f"The prompt is {length} tokens long and {type(model).__name__} has positions for {model.max_length}: "
             "shorten it, e.g. with tokenizer(..., truncation=True, max_length=...)."
         )
+    limit, shortest = settings.resolve_length(
+        length - unseen, kwargs, max_positions=positions, embeds_length=unseen or None,
+        is_encoder_decoder=model.config.is_encoder_decoder,
+    )  # fmt: skip
+    limit, shortest = limit + unseen, shortest + unseen
     if model.max_length is not None and limit > model.max_length:
         warnings.warn(
             f"{type(model).__name__} has positions for {model.max_length} tokens, prompt included: "
@@ -291,13 +364,17 @@ def _resolve(
     )  # fmt: skip
     limit = min(limit, criteria.max_length or limit)
     inner = [each for each in criteria if not isinstance(each, (MaxLengthCriteria, EosTokenCriteria))]
-    source = encoder_inputs if encoder_inputs is not None else {"input_ids": None if embeds is not None else prompt.ids}
-    beams = settings.num_beams if settings.num_beams > 1 else 1
+    source, mask = None if unseen else prompt.ids, None
+    if encoder_inputs is not None:
+        source = encoder_inputs.get("input_ids")
+        mask = None if source is None else np.arange(source.shape[1])[None] < prompt.encoder_length
     processors = build_processors(
-        settings, prompt_length=length, vocab_size=model.config.vocab_size, prompt_ids=source.get("input_ids"),
-        prompt_mask=source.get("attention_mask"), num_beams=beams, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-        extra=logits_processor or (),
+        settings, prompt_length=length, vocab_size=model.config.vocab_size, prompt_ids=source, prompt_mask=mask,
+        num_beams=settings.num_beams, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn, extra=logits_processor or (),
     )  # fmt: skip
+    for each in processors:
+        if unseen and isinstance(each, RepetitionPenaltyLogitsProcessor):
+            each.prompt_ignore_length = unseen
     return Call(
         model, settings, prompt, processors, StoppingCriteriaList(inner), limit, special.eos, special.pad,
         tokenizer=tokenizer, encoder_inputs=encoder_inputs, **rest,
@@ -329,6 +406,23 @@ def _search(call: Call) -> dict[str, Any]:
         rows_each=max(beams, settings.num_return_sequences), eos=call.eos, pad=call.pad, fill=call.fill,
         seed=call.seed, settings={"length_penalty": settings.length_penalty} if beams > 1 else {},
     )  # fmt: skip
+    state, collected = run(call, decoding, decoding.rows_each, by_hand=beams > 1 and bool(call.criteria))
+    if beams > 1:
+        result = _best_beams(call, state)
+    else:
+        result = {"sequences": ops.convert_to_numpy(state["ids"])[:, : int(state["length"])]}
+    if not settings.return_dict_in_generate:
+        return result
+    return result | collected.outputs() | {"past_key_values": decoding.cache(state)}
+
+
+def run(call: Call, decoding: Decoding, rows_each: int, by_hand: bool = False) -> tuple[dict, Collected]:
+    """Decodes, telling the streamer; returns the last state, and what the call hands out besides sequences.
+
+    Args:
+        rows_each: how many rows of the state each prompt has.
+        by_hand: whether to go step by step even if nothing else asks for it.
+    """
     told = call.prompt.ids.shape[1]
 
     def news(state):
@@ -337,11 +431,8 @@ def _search(call: Call) -> dict[str, Any]:
         call.put(ops.convert_to_numpy(state["ids"])[:, told:length])
         told = length
 
-    collected = Collected(call, decoding.rows_each)
-    by_hand = settings.return_dict_in_generate and any(
-        getattr(settings, flag) for flag in ("output_scores", "output_logits", *RECORDS)
-    )
-    if by_hand or not call.processors.compiled or (beams > 1 and call.criteria):
+    collected = Collected(call, rows_each)
+    if by_hand or call.collects or not call.processors.compiled:
         for state, logits, scores, records in decoding.steps(_hits(call) if call.criteria else None):
             collected.add(state, logits, scores, records)
             if call.streamer is not None:
@@ -349,13 +440,7 @@ def _search(call: Call) -> dict[str, Any]:
     else:
         criteria = (lambda ids: call.criteria(ids, None)) if call.criteria else None
         state = decoding.run(None if call.streamer is None else news, criteria)
-    if beams > 1:
-        result = _best_beams(call, state)
-    else:
-        result = {"sequences": ops.convert_to_numpy(state["ids"])[:, : int(state["length"])]}
-    if not settings.return_dict_in_generate:
-        return result
-    return result | collected.outputs() | {"past_key_values": decoding.cache(state)}
+    return state, collected
 
 
 def _hits(call: Call) -> Callable:
@@ -400,7 +485,7 @@ class Collected:
         first = not self.steps.get("_lengths")
         self._keep("_lengths", int(state["length"]))
         keys = int(state["length"]) - 1  # the last token has not been through the model
-        queries = keys if first else 1
+        queries = keys - self.call.prompt.known if first else 1
         prefix = "decoder_" if self.call.model.config.is_encoder_decoder else ""
         for flag in self.call.records:
             for name in RECORDS[flag]:
@@ -414,12 +499,8 @@ class Collected:
             array = array[:, :queries]
         else:
             array = array[:, :, :queries]
-            array = array[..., :keys] if name == "attentions" else array[..., : self._source_length(array.shape[-1])]
+            array = array[..., : keys if name == "attentions" else self.call.prompt.encoder_length]
         return np.repeat(array, self.rows_each, axis=0) if first and self.rows_each > 1 else array
-
-    def _source_length(self, padded: int) -> int:
-        mask = self.call.prompt.encoder_mask
-        return padded if mask is None else self.call.encoder_inputs.get("_length", padded)
 
     def _keep(self, name: str, value: Any):
         self.steps.setdefault(name, []).append(value)
@@ -427,3 +508,19 @@ class Collected:
     def outputs(self) -> dict[str, Any]:
         """All that was kept, by the names of the outputs."""
         return {name: tuple(values) for name, values in self.steps.items() if not name.startswith("_")}
+
+
+def transition_scores(
+    sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False
+) -> np.ndarray:
+    """The scores of chosen tokens; see `PreTrainedModel.compute_transition_scores`."""
+    table = np.stack([ops.convert_to_numpy(each) for each in scores])  # (steps, rows, vocabulary)
+    if normalize_logits:
+        table = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
+    if beam_indices is None:
+        beam_indices = np.repeat(np.arange(table.shape[1])[:, None], len(table), axis=1)
+    beams = ops.convert_to_numpy(beam_indices)
+    beams = beams[:, : (beams >= 0).sum(axis=1).max()]
+    steps = beams.shape[1]
+    tokens = ops.convert_to_numpy(sequences)[:, -steps:]
+    return np.where(beams < 0, 0.0, table[np.arange(steps), beams, tokens]).astype("float32")

@@ -38,15 +38,16 @@ class Sampling:
     def select(self, state: dict, scores: Any, fixed: dict, hits: Callable | None = None) -> dict:
         """The state after the token that follows from scores (rows, vocabulary)."""
         if self.sample:
-            tokens = draw(ops.softmax(scores, axis=-1), numbers(state, fixed)[:, 0])
+            tokens = draw(ops.softmax(scores, axis=-1), uniforms(state, fixed)[:, 0])
         else:
             tokens = ops.argmax(scores, axis=-1)
         return self.append(state, tokens, fixed, hits)
 
     def append(self, state: dict, tokens: Any, fixed: dict, hits: Callable | None = None) -> dict:
         """The state with one more token (rows,) each, padding where a row has ended."""
-        length = state["length"]
-        tokens = ops.where(state["finished"], fixed["pad"], ops.cast(tokens, "int32"))
+        length, tokens = state["length"], ops.cast(tokens, "int32")
+        if fixed["eos"] is not None:  # without one, rows that criteria stopped go on, as in the reference
+            tokens = ops.where(state["finished"], fixed["pad"], tokens)
         state = {**state, "ids": runtime.write_column(state["ids"], length, tokens), "length": length + 1}
         if fixed["eos"] is not None:
             state["finished"] = ops.logical_or(state["finished"], is_any_of(tokens, fixed["eos"]))
@@ -114,7 +115,7 @@ class Beams:
         total = ops.reshape(scores, (batch, self.count, vocabulary)) + state["scores"][:, :, None]
         total = ops.reshape(total, (batch, self.count * vocabulary))
         if self.sample:
-            places = draw_several(ops.softmax(total, axis=-1), numbers(state, fixed))
+            places = draw_several(ops.softmax(total, axis=-1), uniforms(state, fixed))
             best = ops.take_along_axis(total, places, axis=1)
         else:
             best, places = ops.top_k(total, self.draws)
@@ -181,7 +182,7 @@ class Beams:
         return runtime.read_column(state["parents"], state["length"] - 1)
 
 
-def numbers(state: dict, fixed: dict) -> Any:
+def uniforms(state: dict, fixed: dict) -> Any:
     """The uniform numbers of this step, (rows or inputs, draws)."""
     return ops.take(fixed["uniforms"], state["length"] - fixed["prompt"], axis=0)
 

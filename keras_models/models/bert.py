@@ -58,9 +58,11 @@ class BertModel(BertPreTrainedModel):
         inputs_embeds=None,
         encoder_hidden_states=None,
         encoder_attention_mask=None,
+        past_key_values=None,
     ):
-        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        x = self.encoder(x, attention_mask, encoder_hidden_states, encoder_attention_mask)
+        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, cache=past_key_values)
+        source = (encoder_hidden_states, encoder_attention_mask)
+        x = self.encoder(x, attention_mask, *source, cache=past_key_values)
         outputs = ModelOutput(last_hidden_state=x)
         if self.pooler is not None:
             outputs["pooler_output"] = self.pooler(x)

@@ -63,11 +63,13 @@ class ElectraModel(ElectraPreTrainedModel):
         inputs_embeds=None,
         encoder_hidden_states=None,
         encoder_attention_mask=None,
+        past_key_values=None,
     ):
-        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, cache=past_key_values)
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
-        x = self.encoder(x, attention_mask, encoder_hidden_states, encoder_attention_mask)
+        source = (encoder_hidden_states, encoder_attention_mask)
+        x = self.encoder(x, attention_mask, *source, cache=past_key_values)
         return ModelOutput(last_hidden_state=x)
 
 

@@ -37,10 +37,13 @@ class RobertaConfig(Config):
     classifier_dropout: float | None = None
 
 
-def count_positions(input_ids, pad):
-    """Positions (batch, length): `pad` for padding, for others `pad` plus their number among the others, from 1 on."""
+def count_positions(input_ids, pad, past=0):
+    """Positions (batch, length): `pad` for padding, for others `pad` plus their number among the others, from 1 on.
+
+    With a cache they count on from the `past` positions in it, all of which are taken for tokens.
+    """
     real = ops.cast(ops.not_equal(input_ids, pad), "int32")
-    return ops.cumsum(real, axis=1) * real + pad
+    return (ops.cumsum(real, axis=1) + past) * real + pad
 
 
 class RobertaPreTrainedModel(PreTrainedModel):
@@ -72,14 +75,16 @@ class RobertaModel(RobertaPreTrainedModel):
         inputs_embeds=None,
         encoder_hidden_states=None,
         encoder_attention_mask=None,
+        past_key_values=None,
     ):
         pad = self.config.pad_token_id
         if position_ids is None and input_ids is not None:
-            position_ids = count_positions(input_ids, pad)
+            position_ids = count_positions(input_ids, pad, 0 if past_key_values is None else past_key_values.length)
         elif position_ids is None:
-            position_ids = ops.arange(ops.shape(inputs_embeds)[1])[None] + pad + 1
-        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        x = self.encoder(x, attention_mask, encoder_hidden_states, encoder_attention_mask)
+            position_ids = nn.positions(inputs_embeds, past_key_values) + pad + 1
+        x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, cache=past_key_values)
+        source = (encoder_hidden_states, encoder_attention_mask)
+        x = self.encoder(x, attention_mask, *source, cache=past_key_values)
         outputs = ModelOutput(last_hidden_state=x)
         if self.pooler is not None:
             outputs["pooler_output"] = self.pooler(x)

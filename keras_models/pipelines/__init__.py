@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["KeyDataset", "Pipeline", "Row", "pipeline", "presets", "register_pip
 
 _NEEDLESS = ("framework", "device_map", "use_fast", "num_workers")  # what transformers takes and needs no choice here
 _CARD_TASK = re.compile(r"\A---\n(?:.*\n)*?pipeline_tag: *([\w-]+)")  # in the block that opens a model card
+_TRANSLATION = re.compile("translation_[^_]+_to_[^_]+")  # other pairs of languages than the default model knows
 _custom: dict[str, type[Pipeline]] = {}  # classes that users registered, by name
 
 
@@ -129,6 +131,8 @@ def find_task(name: str) -> Task:
         ValueError: there is no such task.
     """
     row = TASKS.get(name) or TASKS.get(TASK_ALIASES.get(name, ""))
+    if row is None and _TRANSLATION.fullmatch(str(name)):
+        return replace(TASKS["translation"], default=None)
     if row is None:
         known = [*TASKS, *TASK_ALIASES]
         raise ValueError(f"There is no task {name!r}.{nearest(str(name), known)} There is {', '.join(known)}.")

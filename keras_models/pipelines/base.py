@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,8 @@ class Pipeline:
     """Base of all pipelines: inputs -> `preprocess` -> the model, in batches -> `postprocess` -> results.
 
     A subclass has a `preprocess(item, *, ...)` that yields one or more rows for an input, and a
-    `postprocess(item, rows, *, ...)` that makes its result of them. Their keyword arguments are the options of the
-    pipeline, which can be set when it is made and overridden in each call.
+    `postprocess(item, rows, *, ...)` that makes its result of them. Their keyword arguments, and those of `forward`,
+    are the options of the pipeline, which can be set when it is made and overridden in each call.
 
     Args:
         model: a model.
@@ -68,6 +68,8 @@ class Pipeline:
     heads: ClassVar[tuple[str, ...]] = ()  # as registry.py names them; none stands for any
     takes: ClassVar[str] = "a string"
     shorten: ClassVar[str] = "pass truncation=True to cut it"  # what to do about a text that is too long
+    spare: ClassVar[int] = 0  # positions that it must leave free
+    settings: ClassVar[frozenset[str]] = frozenset()  # names of generate's settings, where that runs the model
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Pipeline:
         self.batch_size = 1 if batch_size is None else batch_size
         self.options = self.rename(options)
         self._check_model()
+        self.prepare()
         self._input_names = frozenset(model.input_names)
         self._split(self.check(dict(self.options)))
 
@@ -100,8 +103,11 @@ class Pipeline:
         """Options as a user gives them, with older names of theirs replaced."""
         return options
 
+    def prepare(self):
+        """What there is to do once, before `options` are checked for the first time."""
+
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        """All options as the two methods below take them; raises ValueError or TypeError where they make no sense."""
+        """All options as the methods below take them; raises ValueError or TypeError where they make no sense."""
         return options
 
     def preprocess(self, item: Any) -> Iterator[Row]:
@@ -157,15 +163,14 @@ class Pipeline:
             TypeError: an input is of a wrong type, or an option is unknown.
             ValueError: an input is empty or too long, or an option has a value that makes no sense.
         """
-        before, after = self._split(self.check({**self.options, **self.rename(options)}))
+        before, during, after = self._split(self.check({**self.options, **self.rename(options)}))
         size = positive("batch_size", self.batch_size if batch_size is None else batch_size)
         single = not is_collection(inputs)
         items = [inputs] if single else inputs
         if not isinstance(items, Iterable):
             items = (inputs[index] for index in range(len(inputs)))
-        results = self._stream(
-            items, single, size, partial(self.preprocess, **before), partial(self.postprocess, **after)
-        )
+        steps = partial(self.preprocess, **before), partial(self.forward, **during), partial(self.postprocess, **after)
+        results = self._stream(items, single, size, *steps)
         if progress:
             total = 1 if single else len(inputs) if hasattr(inputs, "__len__") else None
             results = _with_bar(results, self.task, total)
@@ -175,7 +180,7 @@ class Pipeline:
         return list(results) if isinstance(inputs, (list, tuple)) else results
 
     def _stream(
-        self, items: Iterable[Any], single: bool, size: int, before: Callable, after: Callable
+        self, items: Iterable[Any], single: bool, size: int, before: Callable, forward: Callable, after: Callable
     ) -> Iterator[Any]:
         jobs: deque[tuple[Any, list[Row]]] = deque()  # inputs whose results are still to be had, with their rows
         waiting: list[Row] = []  # rows that have not been through the model
@@ -187,16 +192,16 @@ class Pipeline:
             jobs.append((item, rows))
             waiting += rows
             while len(waiting) >= size:
-                self.forward(waiting[:size])
+                forward(waiting[:size])
                 del waiting[:size]
             while jobs and all(row.outputs is not None for row in jobs[0][1]):
                 yield after(*jobs.popleft())
         if waiting:
-            self.forward(waiting)
+            forward(waiting)
         for item, rows in jobs:
             yield after(item, rows)
 
-    def forward(self, rows: Sequence[Row]):
+    def forward(self, rows: list[Row]):
         """Runs rows through the model as one batch, and gives each its outputs."""
         with on_device(self.device):
             outputs = self.model.infer(**self._collate([row.inputs for row in rows]))
@@ -204,17 +209,19 @@ class Pipeline:
         for index, row in enumerate(rows):
             row.outputs = {name: _in_full_precision(array[index]) for name, array in arrays.items()}
 
-    def _collate(self, rows: list[dict[str, list[int]]]) -> dict[str, np.ndarray]:
-        """Rows as a batch, padded on the right and masked there, so that they change nothing for each other."""
+    def _collate(self, rows: list[dict[str, list[int]]], left: bool = False) -> dict[str, np.ndarray]:
+        """Rows as a batch, padded on one side and masked there, so that they change nothing for each other."""
         length = max(len(row["input_ids"]) for row in rows)
         if "attention_mask" in self._input_names:
             rows = [{"attention_mask": [1] * len(row["input_ids"]), **row} for row in rows]
         pads = [self.tokenizer.pad_token_id, self.model.config.pad_token_id, 0]
         fill = {"input_ids": next(pad for pad in pads if pad is not None)}
-        return {
-            name: np.array([row[name] + [fill.get(name, 0)] * (length - len(row[name])) for row in rows], "int32")
-            for name in rows[0]
-        }
+
+        def padded(name: str, values: list[int]) -> list[int]:
+            padding = [fill.get(name, 0)] * (length - len(values))
+            return padding + values if left else values + padding
+
+        return {name: np.array([padded(name, row[name]) for row in rows], "int32") for name in rows[0]}
 
     # Checking.
 
@@ -231,21 +238,22 @@ class Pipeline:
 
     def _check_length(self, rows: list[Row], where: str):
         limit, longest = self.model.max_length, max(row.length for row in rows)
-        if limit is not None and longest > limit:
+        if limit is not None and longest > limit - self.spare:
             raise ValueError(
                 f"{where} is {longest} tokens long and {type(self.model).__name__} has positions for {limit}: "
                 f"{self.shorten}."
             )
 
-    def _split(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Options for `preprocess` and for `postprocess`."""
+    def _split(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Options for `preprocess`, for `forward` and for `postprocess`."""
         before, after = option_names(self.preprocess), option_names(self.postprocess)
+        steps = [before, option_names(self.forward, self.settings), after]
+        known = set().union(*steps)
         for name in options:
-            if name not in before | after:
-                known = sorted(before | after)
-                raise TypeError(f"{self.task} has no option {name!r}.{nearest(name, known)} It has {', '.join(known)}.")
-        chosen = ({name: options[name] for name in options if name in names} for names in (before, after))
-        return next(chosen), next(chosen)
+            if name not in known:
+                own = ", ".join(sorted(known - self.settings)) + ", and what generate takes" * bool(self.settings)
+                raise TypeError(f"{self.task} has no option {name!r}.{nearest(name, sorted(known))} It has {own}.")
+        return [{name: options[name] for name in options if name in names} for names in steps]
 
     # Saving.
 
@@ -294,12 +302,12 @@ def text_of(item: Any, where: str, pipe: Pipeline) -> str:
     return item
 
 
-def option_names(function: Callable) -> set[str]:
-    """The options that `preprocess` or `postprocess` takes; those that it takes as `**options` are the tokenizer's."""
+def option_names(function: Callable, others: Set[str] | None = None) -> set[str]:
+    """The options that a function takes, with the `others` that it takes as `**options`: by default the tokenizer's."""
     parameters = inspect.signature(function).parameters.values()
     names = {each.name for each in parameters if each.kind == each.KEYWORD_ONLY}
     if any(each.kind == each.VAR_KEYWORD for each in parameters):
-        names |= option_names(Calls.__call__)
+        names |= option_names(Calls.__call__) if others is None else others
     return names
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -63,25 +63,36 @@ optree.register_pytree_node(
 
 
 class _State(threading.local):
-    bare_calls = False
+    bare_type: str | None = None
 
 
 _state = _State()
 
 
 @contextmanager
-def bare_calls(enabled: bool = True) -> Iterator[None]:
-    """Within it, nested layers are called without Keras' per-call bookkeeping, which plain inference has no use for."""
-    before, _state.bare_calls = _state.bare_calls, enabled
+def bare_calls(dtype: str | None, is_mixed: bool = False) -> Iterator[None]:
+    """Within it, nested layers are called without Keras' per-call bookkeeping, which plain inference has no use for.
+
+    Args:
+        dtype: what they compute in; layers with another one go Keras' way, as all do where it is None.
+        is_mixed: whether variables are of another type, and to be read in this one.
+    """
+    before, _state.bare_type = _state.bare_type, dtype
     try:
-        yield
+        with keras.src.backend.AutocastScope(dtype) if dtype and is_mixed else nullcontext():
+            yield
     finally:
-        _state.bare_calls = before
+        _state.bare_type = before
+
+
+def bare_type() -> str | None:
+    """The type that layers compute in, if this thread is within `bare_calls`."""
+    return _state.bare_type
 
 
 def calls_are_bare() -> bool:
     """Whether this thread is within `bare_calls`."""
-    return _state.bare_calls
+    return _state.bare_type is not None
 
 
 def in_keras_call() -> bool:
