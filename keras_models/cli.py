@@ -1,4 +1,4 @@
-"""The command line: `keras-models run | list | info | convert`.
+"""The command line: `keras-models run | chat | list | info | convert`.
 
 Of the library nothing is imported before a command needs it: help and lists come at once, and `--backend` is in time.
 """
@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
@@ -73,6 +74,20 @@ Model = Annotated[str, typer.Argument(help="A folder, a hub id or preset:NAME.",
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what has been downloaded before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+On = Annotated[Backend | None, typer.Option("--backend", help="What Keras runs on, whatever KERAS_BACKEND says.")]
+Dtype = Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")]
+
+CHAT_COMMANDS = {
+    "/help": "Show this.",
+    "/system TEXT": "Tell the model something else before all turns; without TEXT, nothing.",
+    "/set NAME=VALUE": "Change a setting of generate, JSON or a string; without NAME=VALUE, show them.",
+    "/undo": "Take the last turn back.",
+    "/reset": "Forget all turns.",
+    "/save FILE": "Write the messages as JSON.",
+    "/exit": "End the chat, as Ctrl-D does. Ctrl-C ends a reply.",
+    '"""': "Begins and ends a turn of several lines.",
+    "//": "Begins a turn whose text begins with /.",
+}
 
 
 def main():
@@ -111,7 +126,7 @@ def run(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A folder, a hub id or preset:NAME; by default the task's own.")
     ] = None,
-    backend: Annotated[Backend | None, typer.Option(help="What Keras runs on, whatever KERAS_BACKEND says.")] = None,
+    backend: On = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print text while it is being written.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="How many rows the model takes at once.")] = None,
@@ -123,7 +138,7 @@ def run(
         list[str] | None,
         typer.Option("--option", "-o", metavar="NAME=VALUE", help="Another option of the pipeline, JSON or a string."),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")] = None,
+    dtype: Dtype = None,
     revision: Revision = None,
     offline: Offline = False,
 ):  # fmt: skip
@@ -164,6 +179,57 @@ def run(
             print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
         else:
             show_result(item, result)
+
+
+@app.command()
+def chat(
+    context: typer.Context,
+    model: Model,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model is told before all turns.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Of a reply; 512 if the model says none.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Turns sampling on, and with 0 off.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Sample from the likeliest tokens that have this probability.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Sample from so many of the likeliest tokens.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Take the likeliest token, without sampling.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of sampling: the same chat again.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="NAME=VALUE", help="Another setting of generate, JSON or a string."),
+    ] = None,
+    no_template: Annotated[
+        bool, typer.Option("--no-template", help="Continue plain text, with a model that is not made for chats.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each turn.")] = False,
+    backend: On = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    offline: Offline = False,
+):  # fmt: skip
+    """Talk with a model. Turns are typed, or the lines of standard input; then nothing but the replies is printed.
+
+    Sampling and other settings are the model's own unless given. /help lists what else can be typed.
+    """
+    if backend is not None:
+        _choose(backend)
+    settings = _given(temperature=temperature, top_p=top_p, top_k=top_k)
+    if greedy and settings:
+        raise typer.BadParameter(f"it leaves no use for {', '.join(settings)}: drop that", param_hint="--greedy")
+    settings |= {"do_sample": False} if greedy else {}
+    settings |= _given(max_new_tokens=max_new_tokens, seed=seed) | dict(map(_option, options or ()))
+    _start_keras()
+    from keras_models import AutoModelForCausalLM, AutoTokenizer
+    from keras_models.chat import Chat
+
+    folder, hub = _located(model), {"local_files_only": offline, **_given(revision=revision)}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **hub)
+    if tokenizer.chat_template is None and not no_template:
+        raise ValueError(f"{model} has no chat template: with --no-template it continues plain text instead.")
+    network = AutoModelForCausalLM.from_pretrained(folder, **hub, **_given(dtype=dtype))
+    talk = Chat(network, tokenizer, system, template=not no_template, **settings)
+    if not _converse(talk, as_json, context.parent.params["debug"]):
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -245,6 +311,103 @@ def _streamer(pipe: Any) -> Any:
     from keras_models.generation.streamers import TextStreamer
 
     return TextStreamer(pipe.tokenizer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _converse(talk: Any, as_json: bool, debug: bool) -> bool:
+    """Answers what is typed, or else the lines of standard input; returns whether none of the latter failed."""
+    at_terminal, failed = sys.stdin.isatty(), False
+    for line in _typed() if at_terminal else _lines(sys.stdin, "standard input", lambda text, where: text):
+        if line.strip() == "/exit":
+            break
+        try:
+            if line.startswith("/") and not line.startswith("//"):
+                answer = _obey(talk, line.strip())
+                if at_terminal:
+                    tell(answer, "dim") if isinstance(answer, str) else show_rows(answer)
+            else:
+                _show_reply(talk, line.removeprefix("/"), as_json)
+                if at_terminal and talk.finish_reason == "length":
+                    tell("The reply is cut off: /set max_new_tokens=1000 or the like makes room for more.", "dim")
+        except KeyboardInterrupt:
+            if not at_terminal:
+                raise
+            print()
+        except (ValueError, TypeError, OSError, typer.BadParameter) as error:
+            if debug or isinstance(error, BrokenPipeError):
+                raise
+            failed = not at_terminal
+            tell(f"error: {_reason(error)}", "red")
+            if as_json:
+                print(json.dumps({"error": _reason(error)}, ensure_ascii=False), flush=True)
+    return not failed
+
+
+def _typed() -> Iterator[str]:
+    """What is typed at the terminal until Ctrl-D, blank lines aside."""
+    with suppress(ImportError):  # not on Windows
+        import_module("readline")  # lets lines be edited, and found again
+    tell("/help lists commands, Ctrl-D ends the chat.", "dim")
+    while True:
+        try:
+            text = input("> ")
+            if text.startswith('"""'):
+                text = text[3:]
+                while not text.endswith('"""'):
+                    text += "\n" + input(". ")
+                text = text[:-3]
+        except KeyboardInterrupt:
+            tell("Ctrl-D ends the chat.", "dim")
+            continue
+        except EOFError:
+            print()
+            return
+        if text.strip():
+            yield text
+
+
+def _show_reply(talk: Any, text: str, as_json: bool):
+    with closing(talk.say(text)) as pieces:
+        for piece in pieces:
+            if not as_json:
+                print(piece, end="", flush=True)
+    if as_json:
+        print(json.dumps({**talk.messages[-1], "finish_reason": talk.finish_reason}, ensure_ascii=False), flush=True)
+    else:
+        print(flush=True)
+
+
+def _obey(talk: Any, line: str) -> str | list[dict[str, Any]]:
+    """Does what a line with a slash says; returns what to show of it, a message or rows of a table."""
+    from keras_models.config import nearest
+
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match name:
+        case "/help":
+            return [{"": each, " ": text} for each, text in CHAT_COMMANDS.items()]
+        case "/system":
+            talk.system = rest or None
+            return "The system's message has changed." if rest else "There is no system's message."
+        case "/set" if rest:
+            talk.set(**dict([_option(rest)]))
+            return "It holds from the next reply on."
+        case "/set":
+            settings = {**talk.model.generation_config.to_dict(), **talk.settings}
+            settings.pop("transformers_version", None)
+            return [{"": each, " ": json.dumps(value)} for each, value in settings.items()] or "All are the defaults."
+        case "/undo":
+            talk.undo()
+            return "The last turn is taken back."
+        case "/reset":
+            talk.reset()
+            return "All turns are forgotten."
+        case "/save" if rest:
+            Path(rest).expanduser().write_text(json.dumps(talk.messages, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            return f"{len(talk.messages)} messages are in {rest}."
+        case "/save":
+            raise ValueError("/save needs the name of a file.")
+    known = [each.split()[0] for each in CHAT_COMMANDS]
+    raise ValueError(f"There is no command {name}; a text is written /{line}.{nearest(name, known)}")
 
 
 def _start_keras():

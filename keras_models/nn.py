@@ -50,7 +50,7 @@ def _normal():
 
 
 class BareCall:
-    """Mixin: plain inference calls the layer directly; quantized ones, and those with a type of their own, go Keras' way."""
+    """Mixin: plain inference calls the layer directly, unless it is quantized or computes in a type of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -79,7 +79,6 @@ class BareCall:
         """Keras' own; see there."""
         super().enable_lora(*args, **kwargs)
         bump_structure_version()
-
 
 
 class Layer(BareCall, keras.layers.Layer):

@@ -229,8 +229,8 @@ def test_real_weights(shared):
         chosen.append(tokens.item())
     assert chosen == expected["ids"].tolist()
     np.testing.assert_allclose(np.concatenate(logits), expected["logits"], rtol=0, atol=1e-4)
-    generated = ops.convert_to_numpy(model.generate(np.array([prompt]), max_new_tokens=steps + 1, do_sample=False))
-    assert generated[0, len(prompt) :].tolist() == chosen
+    generated = model.generate([prompt], attention_mask=[[1] * len(prompt)], pad_token_id=0, max_new_tokens=steps + 1)
+    assert ops.convert_to_numpy(generated)[0, len(prompt) :].tolist() == chosen
 
 
 def test_settings():

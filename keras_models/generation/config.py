@@ -55,7 +55,7 @@ _COUNTS = (
 )  # fmt: skip
 _IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id",
         "forced_eos_token_id")  # fmt: skip
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
 
 
@@ -378,7 +378,7 @@ class GenerationConfig:
             yield f"penalty_alpha={self.penalty_alpha!r} and {other} exclude each other: drop one of them."
 
     def _doubts(self) -> Iterator[str]:
-        sampling = [name for name in _SAMPLING if name != "top_k" or not self._is_contrastive()]
+        sampling = [name for name in SAMPLING if name != "top_k" or not self._is_contrastive()]
         outputs = [name for name in _OUTPUTS if getattr(self, name)]
         for idle, names, remedy in (
             (not self.do_sample, sampling, "do_sample=True"),

@@ -54,7 +54,7 @@ def rope_kind(config) -> str:
         ValueError: there is no such kind, or it lacks a setting.
     """
     scaling = config.rope_scaling or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind not in ROPE_SETTINGS:
         raise ValueError(f"Unknown rope_type {kind!r} in rope_scaling: use {', '.join(ROPE_SETTINGS)}.")
     missing = [name for name in ROPE_SETTINGS[kind] if scaling.get(name) is None]
@@ -83,19 +83,18 @@ class Rotary:
     """
 
     def __init__(self, config):
-        self.kind, self.scaling = rope_kind(config), config.rope_scaling or {}
-        self.trained, self.scale = config.max_position_embeddings, 1.0
-        self.steps = np.arange(0, head_size(config), 2, dtype="float32")
+        self.kind, self.scaling, self.scale = rope_kind(config), config.rope_scaling or {}, 1.0
+        self.trained, self.theta, self.size = config.max_position_embeddings, config.rope_theta, head_size(config)
         # In the reference's order of rounding: a last bit of a frequency is a wrong angle some thousand positions on.
-        exponents = (self.steps / np.float32(head_size(config))).astype("float64")
-        self.periods = np.power(float(config.rope_theta), exponents).astype("float32")
+        self.exponents = np.arange(0, self.size, 2, dtype="float32") / np.float32(self.size)
+        self.periods = np.power(float(self.theta), self.exponents.astype("float64")).astype("float32")
         self.frequencies = 1 / self.periods
         if self.kind == "linear":
             self.frequencies = self.frequencies / self.scaling["factor"]
         elif self.kind == "llama3":
             self._scale_as_llama3()
         elif self.kind == "yarn":
-            self._scale_as_yarn(head_size(config), config.rope_theta)
+            self._scale_as_yarn()
         elif self.kind == "longrope":
             self._scale_as_longrope(config)
 
@@ -106,13 +105,13 @@ class Rotary:
         kept = np.clip((turns - low) / (high - low), 0, 1)
         self.frequencies = (1 - kept) * self.frequencies / self.scaling["factor"] + kept * self.frequencies
 
-    def _scale_as_yarn(self, size, theta):
+    def _scale_as_yarn(self):
         """As llama3, blended along the features' indices; and scores are scaled up."""
-        scaling, factor = self.scaling, self.scaling["factor"]
+        scaling, factor, size = self.scaling, self.scaling["factor"], self.size
         length = scaling.get("original_max_position_embeddings") or self.trained
 
         def index(turns):  # of the feature that turns so often within the length
-            return size * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+            return size * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
 
         low, high = index(scaling.get("beta_fast") or 32), index(scaling.get("beta_slow") or 1)
         if scaling.get("truncate", True):
@@ -156,10 +155,13 @@ class Rotary:
         if self.kind not in ("dynamic", "longrope"):
             return frequencies
         length = ops.cast(ops.max(positions), "float32") + 1
-        if self.kind == "longrope":
-            return ops.where(length > self.trained, self.beyond, frequencies)
-        excess = ops.maximum(length / self.trained, 1.0) - 1
-        return frequencies * ops.power(1 + self.scaling["factor"] * excess, -self.steps / self.steps[-1])
+        if self.kind == "dynamic":
+            stretched = self.scaling["factor"] * length / self.trained - (self.scaling["factor"] - 1)
+            theta = self.theta * ops.power(ops.maximum(stretched, 1.0), self.size / (self.size - 2))
+            beyond = 1 / ops.power(theta, self.exponents)
+        else:
+            beyond = self.beyond
+        return ops.where(length > self.trained, beyond, frequencies)
 
 
 def rotate(x, cos, sin):

@@ -30,9 +30,9 @@ class GeneratingPipeline(Pipeline):
     A row's outputs are `sequences` (sequences, tokens), with a decoder's prompt and as long as if the row had been
     alone, and what else `generate` returns for each sequence.
 
-    `generation_config` has the settings that a call starts from. Those of a user come first, then those in
-    `task_specific_params` of the configuration, the model's own, and the `defaults` of the pipeline; but a
-    `max_length` of the model, or one given to `pipeline`, comes before the default of `max_new_tokens`.
+    `generation_config` has the settings that a call starts from. Those given to `pipeline` come first, then those in
+    `task_specific_params` of the configuration, the `defaults` of the pipeline, and the model's own; but a `max_length`
+    of the model, or one given to `pipeline`, comes before the default of `max_new_tokens`.
     """
 
     settings = SETTINGS | option_names(generate, frozenset()) | {"generate_kwargs", "stop_sequence"}
@@ -76,11 +76,12 @@ class GeneratingPipeline(Pipeline):
             raise TypeError(f"generation_config must be a GenerationConfig, not {type(start).__name__}.")
         else:
             start = start.with_model_defaults(self.model.generation_config, use_defaults)
-        idle = [
-            each for (name, value), names in _IDLE.items() if given.get(name, getattr(start, name)) == value
-            for each in names if not (each == "top_k" and given.get("penalty_alpha", start.penalty_alpha))
-        ]  # fmt: skip
-        config, _ = start.merged(**{**dict.fromkeys(idle), **given})
+        for (name, value), names in _IDLE.items():
+            if given.get(name, getattr(start, name)) == value:  # then nobody is to be warned of what others chose
+                given = dict.fromkeys(names) | given
+        if given.get("top_k", 0) is None and given.get("penalty_alpha", start.penalty_alpha):
+            given["top_k"] = start.top_k  # of contrastive search
+        config, _ = start.merged(**given)
         if config.pad_token_id is None and config.eos_token_id is not None:
             config.pad_token_id = int(np.ravel(config.eos_token_id)[0])
         if options.get("seed") is not None:
@@ -114,22 +115,20 @@ class GeneratingPipeline(Pipeline):
             arguments.pop("max_length", None)
         arguments |= {name: getattr(generation_config, name) for name in _LENGTHS if name in arguments}
         arguments = {"tokenizer": self.tokenizer, "use_model_defaults": False, **arguments}
+        seed = None if seed is None else next(seed)
         with on_device(self.device):
-            found = self.model.generate(
-                **inputs, generation_config=generation_config, seed=None if seed is None else next(seed), **arguments
-            )
+            found = self.model.generate(**inputs, generation_config=generation_config, seed=seed, **arguments)
         found = found if isinstance(found, Mapping) else {"sequences": found}
-        sequences = found["sequences"]
-        each, width = len(sequences) // len(rows), inputs["input_ids"].shape[1] if continues else 1
+        sequences, others = found["sequences"], dict(_of_sequences(found, len(rows)))
+        each, start = len(sequences) // len(rows), inputs["input_ids"].shape[1] if continues else 1
         ends = np.full(len(sequences), sequences.shape[1])
         if len(rows) > 1:
-            ends = _ends(sequences, width, generation_config, arguments["tokenizer"])
-        others = dict(_of_sequences(found, len(rows)))
+            ends = _ends(sequences, start, generation_config, arguments["tokenizer"])
         for index, row in enumerate(rows):
             own = slice(index * each, (index + 1) * each)
-            start, end = width - row.length if continues else 0, ends[own].max()
-            row.outputs = {name: values[own, : end - width] for name, values in others.items()}
-            row.outputs["sequences"] = sequences[own, start:end]
+            padding, end = start - row.length if continues else 0, ends[own].max()
+            row.outputs = {name: values[own, : end - start] for name, values in others.items()}
+            row.outputs["sequences"] = sequences[own, padding:end]
 
 
 def _sees_padding(config: GenerationConfig, arguments: dict[str, Any]) -> bool:
@@ -160,7 +159,7 @@ def _of_sequences(found: Mapping[str, Any], rows: int) -> Iterator[tuple[str, np
     """
     count = len(found["sequences"])
     for name, value in found.items():
-        if isinstance(value, tuple) and isinstance(value[0], np.ndarray) and len(value[0]) == count:
+        if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray) and len(value[0]) == count:
             yield name, np.stack(value, axis=1)
         elif isinstance(value, np.ndarray) and name != "sequences" and len(value) == count == rows:
             yield name, value[:, None]

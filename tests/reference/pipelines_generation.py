@@ -27,11 +27,12 @@ def run(folder, task, architecture, config, tokenizer, settings, cases):
     (folder / "results.json").write_text(json.dumps(results, default=torch.Tensor.tolist))
 
 
-def real(source, task, cases):
-    """The results of the cases, as in `run`, for the model in a folder."""
+def real(folder, source, task, cases):
+    """Writes results.json: the results of the cases, as in `run`, for the model in a folder."""
     model = transformers.AutoModelForCausalLM.from_pretrained(source)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    return [_result(task, model, tokenizer, *case) for case in cases]
+    results = [_result(task, model, tokenizer, *case) for case in cases]
+    (folder / "results.json").write_text(json.dumps(results))
 
 
 def _result(task, model, tokenizer, arguments, options, making):
