@@ -27,6 +27,7 @@ from keras_models.generation.processors import LogitsProcessorList
 from keras_models.generation.search import Sampling, draw, uniforms
 
 NOTHING = np.zeros((0,), "int32")
+KEPT = ("ids", "length", "finished")  # what judging a draft changes in a state
 CONTEXT = 10  # how many tokens before a draft are encoded with it, where tokenizers differ
 
 
@@ -104,7 +105,7 @@ class CheckPrograms(WindowPrograms):
 
     def accept(
         self, state: dict, logits: Any, start: Any, count: Any, chances: Any, fixed: dict,
-        loop: Callable = runtime.while_loop, told: Callable = lambda *seen: None,
+        loop: Callable = runtime.while_loop, judged: list | None = None,
     ) -> dict:  # fmt: skip
         """The state with those tokens of a draft that are accepted, and one more.
 
@@ -112,7 +113,7 @@ class CheckPrograms(WindowPrograms):
             state: its `ids` have the draft behind its `length`.
             logits: (1, width, vocabulary) from the position `start` on.
             chances: (1, vocabulary, room) the distributions of the draft's tokens, or None.
-            told: called with the logits and the scores of each token.
+            judged: collects the logits and the scores of each token, if Python loops.
         """
         first, drafted = state["length"], state["ids"]
 
@@ -120,7 +121,8 @@ class CheckPrograms(WindowPrograms):
             place = now["length"] - first
             own = ops.take(logits, now["length"] - 1 - start, axis=1)
             scores = self.scores(now, own, fixed)
-            told(own, scores)
+            if judged is not None:
+                judged.append((own, scores))
             likely = None
             if chances is not None:
                 likely = runtime.read_column(chances, ops.minimum(place, chances.shape[2] - 1))
@@ -133,9 +135,6 @@ class CheckPrograms(WindowPrograms):
         now = {name: state[name] for name in KEPT} | {"going": ops.ones((), "bool")}
         now = loop(lambda now: now["going"], step, now)
         return state | {name: now[name] for name in KEPT}
-
-
-KEPT = ("ids", "length", "finished")  # what is new in a state when the cache is not
 
 
 @dataclass(frozen=True)
@@ -358,10 +357,12 @@ class Translator:
         if not len(read) or (model.max_length is not None and len(read) > model.max_length):
             return NOTHING, None
         if self.assistant is None:
-            eos = model.generation_config.special_tokens().eos
+            eos = model.generation_config.eos_token_id
+            eos = None if eos is None else np.ravel(eos).tolist()
             limit = model.max_length or np.iinfo("int32").max
             prompt = Prompt(read[None])
-            self.assistant = Assistant(self.call, prompt, LogitsProcessorList(), eos, limit, speculative=False)
+            processors = LogitsProcessorList()  # the call's are about the model's tokens
+            self.assistant = Assistant(self.call, prompt, processors, eos, limit, speculative=False)
         drafted, _ = self.assistant.propose(read, count)
         before, after = _text(other, read), _text(other, np.append(read, drafted))
         last = _text(own, ids[-CONTEXT:])
@@ -518,19 +519,13 @@ def _round(
     tokens, start = decoding.window(ids, length - 1, width)
     count = runtime.number(len(ids) - length)
     if by_hand:
-        end = runtime.number(len(ids))
+        end, judged = runtime.number(len(ids)), []
         logits, records, state = programs.window(decoding.state, tokens, start, end, fixed)
-        state = programs.accept(
-            state, logits, start, count, chances, fixed, while_loop, lambda *seen: steps.append(seen)
-        )  # fmt: skip
-        places = [length - 1 - int(start) + index for index in range(len(steps))]
-        steps = [
-            (
-                {"length": length + 1 + index}, *seen,
-                {name: tuple(each[..., at : at + 1, :] for each in records[name]) for name in records},
-            )
-            for index, (seen, at) in enumerate(zip(steps, places, strict=True))
-        ]  # fmt: skip
+        state = programs.accept(state, logits, start, count, chances, fixed, while_loop, judged)
+        for index, seen in enumerate(judged):
+            at = length - 1 + index - int(start)
+            own = {name: tuple(each[..., at : at + 1, :] for each in layers) for name, layers in records.items()}
+            steps.append(({"length": length + 1 + index}, *seen, own))
     else:
         state = programs.check(decoding.state, tokens, start, count, chances, fixed)
     decoding.state = state
