@@ -87,7 +87,7 @@ class Chat:
             if wanted.get(name, 1) != 1:
                 raise ValueError(f"A chat is one text, written word by word: drop {name}={wanted[name]!r}.")
         seed = wanted.get("seed", 0)
-        if not isinstance(seed, int) or seed < 0:
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise TypeError(f"seed must be an integer of 0 or more, not {seed!r}.")
         GenerationConfig(**{name: value for name, value in wanted.items() if name != "seed"})
         self.settings = wanted

@@ -40,8 +40,8 @@ GPT2_CASES = {
     "groups, late": {**FREE, "early_stopping": "never", "num_return_sequences": 3},
     "groups, late and short": {**FREE, "early_stopping": "never", "length_penalty": -0.5},
     "groups, padded": {
-        **GROUPS, **LEFT, "max_new_tokens": 20, "num_return_sequences": 3, "num_beam_groups": 2, "diversity_penalty": 3.0,
-        "min_new_tokens": 3, "eos_token_id": 24, **PROCESSED,
+        **GROUPS, **LEFT, "max_new_tokens": 20, "num_return_sequences": 3, "num_beam_groups": 2,
+        "diversity_penalty": 3.0, "min_new_tokens": 3, "eos_token_id": 24, **PROCESSED,
     },
     "groups, all": {**GROUPS, "input_ids": TEXTS, "max_new_tokens": 4, **EVERYTHING},
 }  # fmt: skip
