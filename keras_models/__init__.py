@@ -73,6 +73,7 @@ _HOMES = {
     ),
     **dict.fromkeys(["LogitsProcessor", "LogitsProcessorList"], "keras_models.generation.processors"),
     "Cache": "keras_models.cache",
+    "Chat": "keras_models.chat",
     "CheckpointError": "keras_models.checkpoint",
     "Config": "keras_models.config",
     "GenerationConfig": "keras_models.generation.config",

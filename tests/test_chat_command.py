@@ -306,8 +306,8 @@ def test_interrupted_replies(llama, monkeypatch):
 
 def test_conversations_up_to_the_last_position(gpt2):
     _, model, tokenizer = gpt2
-    chat = Chat(model, tokenizer, do_sample=False, max_new_tokens=8, eos_token_id=0)
-    list(chat.say("Who are you? " * 17))
+    chat = Chat(model, tokenizer, do_sample=False, max_new_tokens=3, eos_token_id=0)
+    list(chat.say("Who are you? " * 18))
     before = [*chat.messages, user("So?")]
     chat.set(max_new_tokens=100)
     used = len(tokenizer.apply_chat_template(before, add_generation_prompt=True))
