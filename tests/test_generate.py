@@ -105,7 +105,14 @@ T5 = {
 T5_CASES = {
     "scores": {**SOURCE, "encoder_repetition_penalty": 0.7, "encoder_no_repeat_ngram_size": 2},
     "far": {**SOURCE, "eos_token_id": None, "max_new_tokens": 70},
-    "beams": {**SOURCE, "num_beams": 3, "num_return_sequences": 2, "eos_token_id": [25, 45], **EVERYTHING},
+    "beams": {
+        **SOURCE,
+        "num_beams": 3,
+        "num_return_sequences": 2,
+        "eos_token_id": [25, 45],
+        "encoder_no_repeat_ngram_size": 1,
+        **EVERYTHING,
+    },
 }
 LLAMA = {
     "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -367,7 +367,7 @@ def _resolve(
     source, mask = None if unseen else prompt.ids, None
     if encoder_inputs is not None:
         source = encoder_inputs.get("input_ids")
-        mask = None if source is None else np.arange(source.shape[1])[None] < prompt.encoder_length
+        mask = None if source is None else np.indices(source.shape)[1] < prompt.encoder_length
     processors = build_processors(
         settings, prompt_length=length, vocab_size=model.config.vocab_size, prompt_ids=source, prompt_mask=mask,
         num_beams=settings.num_beams, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn, extra=logits_processor or (),
