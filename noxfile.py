@@ -26,6 +26,8 @@ def reference(session: nox.Session):
     session.install("-r", "tests/reference/requirements.txt")
     folder = f"{session.virtualenv.location}/legacy"  # for searches that later versions no longer have
     session.install("--no-deps", "--upgrade", "--target", folder, "transformers==4.40.2", "tokenizers==0.19.1")
+    folder = f"{session.virtualenv.location}/timm"  # backbones of DETR; apart, since the others must not see them
+    session.install("--no-deps", "--upgrade", "--target", folder, "timm==1.0.31", "torchvision==0.28.0")
 
 
 @nox.session

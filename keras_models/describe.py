@@ -31,7 +31,12 @@ def tasks() -> list[dict[str, Any]]:
 def architectures() -> list[dict[str, Any]]:
     """A row per architecture, with the classes there are for it."""
     return [
-        {"model_type": name, "classes": list(dict.fromkeys(row.classes.values())), "tokenizer": row.tokenizer}
+        {
+            "model_type": name,
+            "classes": list(dict.fromkeys(row.classes.values())),
+            "tokenizer": row.tokenizer,
+            "image processor": row.image_processor,
+        }
         for name, row in ARCHITECTURES.items()
     ]
 

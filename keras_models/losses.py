@@ -50,6 +50,19 @@ def mean_squared_error(predictions, labels):
     )
 
 
+def masked_pictures(pictures, reconstruction, mask, patch_size: int):
+    """Mean absolute difference of the pixels of those patches that `mask` hid.
+
+    Args:
+        pictures, reconstruction: (batch, height, width, channels).
+        mask: (batch, patches), row by row, for a square of patches.
+    """
+    side = int(mask.shape[1] ** 0.5)
+    mask = ops.cast(ops.reshape(mask, (-1, side, side, 1)), pictures.dtype)
+    mask = ops.repeat(ops.repeat(mask, patch_size, axis=1), patch_size, axis=2)
+    return ops.sum(ops.abs(pictures - reconstruction) * mask) / (ops.sum(mask) + 1e-5) / pictures.shape[-1]
+
+
 def sequence_classification(logits, labels, config):
     """What `config.problem_type` says: regression, single_label_classification or multi_label_classification.
 

@@ -29,10 +29,13 @@ from keras_models.outputs import ModelOutput
 from keras_models.training.heads import HeadTraining, check_labels, to_array
 
 RECORDS = {
-    "output_hidden_states": ("hidden_states", "decoder_hidden_states", "encoder_hidden_states"),
+    "output_hidden_states": (
+        "hidden_states", "decoder_hidden_states", "encoder_hidden_states", "reshaped_hidden_states"
+    ),
     "output_attentions": ("attentions", "decoder_attentions", "cross_attentions", "encoder_attentions"),
-}
+}  # fmt: skip
 AS_GIVEN = ("past_key_values", "logits_to_keep")  # inputs that are no tensors
+PICTURES = {"pixel_values": 4}  # inputs that are pictures, with their number of axes
 UNNEEDED = ("token_type_ids",)  # what a tokenizer of another architecture may return, and a model may do without
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _GENERATES = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel", "ForConditionalGeneration", "EncoderDecoderModel")
@@ -41,15 +44,15 @@ _NEEDLESS = ("from_tf", "from_flax", "from_pt", "use_safetensors", "low_cpu_mem_
 
 
 class _Calls(threading.local):
-    stack: tuple[Any, ...] = ()
+    stack: tuple[tuple[Any, dict[str, bool]], ...] = ()  # models whose call has begun, with the switches given to it
 
 
 _calls = _Calls()
 
 
 @contextmanager
-def _entered(model):
-    before, _calls.stack = _calls.stack, (*_calls.stack, model)
+def _entered(model, switches=None):
+    before, _calls.stack = _calls.stack, (*_calls.stack, (model, switches or {}))
     try:
         yield
     finally:
@@ -104,7 +107,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if _calls.stack:  # a part of a larger model: its inputs are in order already
             if runtime.calls_are_bare():
                 return self._run(**kwargs)
-            with _entered(self):
+            with _entered(self, _pop_switches(kwargs)):
                 return super().__call__(*args, **kwargs)
         flags = {name: kwargs.pop(name, None) for name in RECORDS}
         kwargs.pop("return_dict", None)
@@ -116,7 +119,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         symbolic = runtime.is_symbolic(inputs)
         bare = not training and not symbolic and not runtime.in_keras_call() and self._remat_mode is None
         bare_type = self._bare_type if bare else None
-        with _entered(self), nn.records(names) as records, runtime.bare_calls(bare_type, self._mixed):
+        switches = {} if bare_type is not None else _pop_switches(inputs)
+        with _entered(self, switches), nn.records(names) as records, runtime.bare_calls(bare_type, self._mixed):
             direct = bare_type is not None
             outputs = ModelOutput(self._run(**inputs) if direct else super().__call__(**inputs, training=training))
         outputs.update({name: tuple(found) for name, found in records.items() if found})
@@ -193,7 +197,11 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         return inputs
 
     def _prepare(self, name: str, value: Any) -> Any:
-        if name in AS_GIVEN or isinstance(value, keras.KerasTensor) or ops.is_tensor(value):
+        if name in AS_GIVEN or isinstance(value, (bool, keras.KerasTensor)):
+            return value
+        if name in PICTURES:
+            return self._prepare_pictures(name, value)
+        if ops.is_tensor(value):
             return value
         if isinstance(value, (tuple, Mapping)):  # several in one, such as encoder_outputs
             return keras.tree.map_structure(functools.partial(self._prepare, name), value)
@@ -203,6 +211,24 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if array.ndim == 1 and array.dtype.kind in "iu":
             array = array[None]  # one sequence, as a tokenizer returns it for one text
         return ops.convert_to_tensor(array, dtype=self.compute_dtype if array.dtype.kind == "f" else None)
+
+    def _prepare_pictures(self, name: str, value: Any) -> Any:
+        """Pictures (or videos) as a batch of this model's type, channels last."""
+        if not ops.is_tensor(value):
+            value = to_array(name, value)
+        rank = PICTURES[name]
+        value = value[None] if len(value.shape) == rank - 1 else value
+        shape, channels = tuple(value.shape), getattr(self.config, "num_channels", 3)
+        if len(shape) != rank or shape[-1] not in (channels, None):
+            axes = "(batch, height, width, channels)" if rank == 4 else "(batch, frames, height, width, channels)"
+            turned = "; turn it with numpy.moveaxis(x, -3, -1)" if channels in shape[-3:-2] else ""
+            raise ValueError(
+                f"{name} has the shape {shape}, but {type(self).__name__} takes {axes} with {channels} channels "
+                f"last{turned}."
+            )
+        if 0 in shape:
+            raise ValueError(f"{name} is empty, of shape {shape}: give at least one picture of at least one pixel.")
+        return ops.cast(ops.convert_to_tensor(value), self.compute_dtype)
 
     def _check_length(self, inputs: dict[str, Any]):
         ids = inputs.get("input_ids")
@@ -228,12 +254,38 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         """
         flags = {name: bool(self._wanted(name, kwargs.pop(name, None))) for name in RECORDS}
         inputs = self.prepare_inputs(*args, **kwargs)
-        forward = self._forward(tuple(flags.items()))
-        padded = self._pad_to_bucket(inputs) if runtime.PAD_LENGTHS else None
+        switches = _pop_switches(inputs)
+        forward = self._forward(tuple({**flags, **switches}.items()))
+        if not runtime.PAD_LENGTHS:
+            return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
+        if "input_ids" not in inputs:
+            return self._infer_padded_batch(forward, inputs)
+        padded = self._pad_to_bucket(inputs)
         if padded is None:
             return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
         outputs = keras.tree.map_structure(ops.convert_to_numpy, forward(padded))
         return self._cut(outputs, inputs, flags)
+
+    def _infer_padded_batch(self, forward: Callable, inputs: dict[str, Any]) -> ModelOutput:
+        """A batch of pictures or sounds through the program of a larger batch that was there before it."""
+        shapes = tuple((name, tuple(value.shape[1:])) for name, value in inputs.items())
+        rows = next(iter(inputs.values())).shape[0]
+        batch = self._usual_batch(shapes, rows)
+        if batch != rows:
+            more = [(0, batch - rows)]
+            inputs = {
+                name: np.pad(ops.convert_to_numpy(value), more + [(0, 0)] * (len(value.shape) - 1), mode="edge")
+                for name, value in inputs.items()
+            }
+        outputs = keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
+        return keras.tree.map_structure(lambda array: array[:rows], outputs) if batch != rows else outputs
+
+    def _usual_batch(self, shapes: tuple, rows: int) -> int:
+        """The size of a batch up to twice as large that has been compiled for these shapes, else the batch's own."""
+        seen = self._batch_sizes.setdefault(shapes, set())
+        batch = min((size for size in seen if rows <= size <= 2 * rows), default=rows)
+        seen.add(batch)
+        return batch
 
     def _forward(self, flags: tuple[tuple[str, bool], ...]) -> Callable:
         key = (flags, nn.structure_version())
@@ -253,10 +305,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         length = ids.shape[-1]
         target = next((size for size in BUCKETS if size >= length), -(-length // 256) * 256)
         target = min(target, self.max_length or target)
-        # A last, smaller batch takes the program of the batches before it.
-        seen = self._batch_sizes.setdefault((target, *ids.shape[1:-1]), set())
-        batch = min((size for size in seen if ids.shape[0] <= size <= 2 * ids.shape[0]), default=ids.shape[0])
-        seen.add(batch)
+        batch = self._usual_batch((target, *ids.shape[1:-1]), ids.shape[0])
         if (batch, target) == (ids.shape[0], length):
             return None
         fill = {"input_ids": getattr(self.config, "pad_token_id", None) or 0}
@@ -545,12 +594,17 @@ def _parameters(run: Callable) -> tuple[tuple[str, ...], bool]:
     return tuple(name for name in named if name not in ("self", "training")), len(named) < len(parameters)
 
 
+def _pop_switches(inputs: dict[str, Any]) -> dict[str, bool]:
+    """Takes out the inputs that are true or false, which Keras does not let pass beside tensors."""
+    return {name: inputs.pop(name) for name in list(inputs) if isinstance(inputs[name], bool)}
+
+
 def _through_call(run: Callable) -> Callable:
     """Makes `call` an entrance like `__call__`: trainers call it directly, and then inputs must be prepared as well."""
 
     def call(self, *args, training=None, **kwargs):
-        if _calls.stack and _calls.stack[-1] is self:
-            return run(self, *args, **kwargs)
+        if _calls.stack and _calls.stack[-1][0] is self:
+            return run(self, *args, **kwargs, **_calls.stack[-1][1])
         return self(*args, training=training, **kwargs)
 
     call.__doc__ = run.__doc__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,6 +91,10 @@ class Layer(BareCall, keras.layers.Layer):
     @built.setter
     def built(self, value: bool):
         pass
+
+    def parameter(self, *shape: int, initializer: str | Callable | None = None) -> keras.Variable:
+        """A variable of the layer itself; without an initializer it is drawn as kernels are."""
+        return self.add_weight(shape=shape, initializer=initializer or _normal())
 
 
 class Dense(BareCall, keras.layers.Dense):
@@ -187,6 +191,121 @@ class RMSNormalization(BareCall, keras.layers.RMSNormalization):
 
 class Dropout(BareCall, keras.layers.Dropout):
     """`keras.layers.Dropout`."""
+
+
+class Conv2D(BareCall, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` from `input_dim` to `filters` features: (batch, height, width, channels), channels last.
+
+    Args:
+        padding: zeros added at both ends of height and width, as PyTorch does: one number or (height, width).
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation_rate: int | tuple[int, int] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        activation: str | Callable | None = None,
+    ):
+        super().__init__(
+            filters, kernel_size, dilation_rate=dilation_rate, groups=groups, use_bias=use_bias,
+            kernel_initializer=_normal(), data_format="channels_last",
+        )  # fmt: skip
+        self.strides = pair(strides)  # past Keras' refusal of strides beside dilation
+        self.activation = None if activation is None else get_activation(activation)
+        self.pads = tuple((each, each) for each in pair(padding))
+        self.build((None, None, None, input_dim))
+
+    def call(self, inputs):
+        kernel = self.kernel if self.lora_enabled else self._kernel
+        x = self.convolve(inputs, kernel, self.bias)
+        return x if self.activation is None else self.activation(x)
+
+    def convolve(self, x, kernel, bias):
+        """The convolution with a kernel and a bias that stand in for the layer's own."""
+        return runtime.conv2d(x, kernel, bias, self.strides, self.pads, self.dilation_rate, self.groups)
+
+
+class BatchNormalization(BareCall, keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` over the last axis of `size` features."""
+
+    def __init__(self, size: int, epsilon: float = 1e-5):
+        super().__init__(momentum=0.9, epsilon=epsilon)
+        self.build((None, size))
+
+    def scale_and_offset(self):
+        """What inference multiplies with and adds."""
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def call(self, inputs, training=None, mask=None):
+        if not runtime.calls_are_bare():
+            return super().call(inputs, training=training, mask=mask)
+        scale, offset = self.scale_and_offset()
+        return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
+
+
+class FrozenBatchNormalization(Layer):
+    """Batch normalization with statistics, scale and offset that never change, over the last axis of `size`."""
+
+    def __init__(self, size: int, epsilon: float = 1e-5):
+        super().__init__()
+        self.epsilon = epsilon
+        numbers = {"weight": "ones", "bias": "zeros", "running_mean": "zeros", "running_var": "ones"}
+        for name, initializer in numbers.items():
+            setattr(self, name, self.add_weight(shape=(size,), initializer=initializer, trainable=False))
+
+    def scale_and_offset(self):
+        """What it multiplies with and adds."""
+        scale = self.weight * ops.rsqrt(self.running_var + self.epsilon)
+        return scale, self.bias - self.running_mean * scale
+
+    def call(self, inputs):
+        scale, offset = self.scale_and_offset()
+        return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
+
+
+def convolve(convolution: Conv2D, norm: BatchNormalization | FrozenBatchNormalization, x, activation=None):
+    """A convolution without activation, a batch normalization of its outputs, and an activation function.
+
+    In inference the first two are one convolution, with a kernel that is scaled at each call: the kernel is small
+    beside the pictures.
+    """
+    if runtime.calls_are_bare() and convolution.bias is None:
+        scale, offset = norm.scale_and_offset()
+        kernel = convolution.kernel if convolution.lora_enabled else convolution._kernel
+        x = convolution.convolve(x, kernel * ops.cast(scale, x.dtype), ops.cast(offset, x.dtype))
+    else:
+        x = norm(convolution(x))
+    return x if activation is None else activation(x)
+
+
+class GroupNormalization(BareCall, keras.layers.GroupNormalization):
+    """`keras.layers.GroupNormalization` over groups of the last axis of `size` features."""
+
+    def __init__(self, groups: int, size: int, epsilon: float = 1e-5):
+        super().__init__(groups, epsilon=epsilon)
+        self.build((None, None, None, size))
+
+
+class DropPath(Layer):
+    """Stochastic depth (https://arxiv.org/abs/1603.09382): in training, whole samples of a branch are dropped."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate, self.seed_generator = rate, keras.random.SeedGenerator()
+
+    def call(self, x, training=None):
+        if not training or self.rate == 0.0:
+            return x
+        shape = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
+        kept = ops.cast(keras.random.uniform(shape, seed=self.seed_generator) >= self.rate, x.dtype)
+        return x * kept / (1.0 - self.rate)
 
 
 def output_projection(
@@ -404,6 +523,58 @@ def flatten_choices(inputs: dict) -> tuple[dict, Any]:
     return flat, ops.shape(first)[1]
 
 
+# ------------------------------------------------------------------------------------------- pictures
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a setting that may be one number for both."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def resize(x, size, method: str = "bilinear", align_corners: bool = False):
+    """Resizes (batch, height, width, channels) as PyTorch's `interpolate` does, without antialiasing.
+
+    Args:
+        size: (height, width), integers or scalar tensors.
+        method: "nearest", "bilinear" or "bicubic".
+        align_corners: whether the middles of the corner pixels stay the middles of the corner pixels.
+    """
+    return runtime.resize(x, tuple(size), method, align_corners)
+
+
+def max_pool(x, size: int, strides: int, padding: int = 0):
+    """The largest number in each window of (batch, height, width, channels); borders are padded with nothing."""
+    return runtime.max_pool(x, pair(size), pair(strides), tuple((each, each) for each in pair(padding)))
+
+
+def sizes(x):
+    """Height and width of (batch, height, width, channels), integers where they are known."""
+    return tuple(ops.shape(x)[1:3])
+
+
+def to_sequence(x):
+    """(batch, height, width, channels) -> (batch, height * width, channels)."""
+    batch, height, width = ops.shape(x)[:3]
+    return runtime.reshape(x, (batch, height * width, x.shape[3]))
+
+
+def to_picture(x, height, width):
+    """(batch, height * width, channels) -> (batch, height, width, channels)."""
+    return runtime.reshape(x, (ops.shape(x)[0], height, width, x.shape[2]))
+
+
+def pixel_shuffle(x, factor: int):
+    """(batch, height, width, channels * factor^2) -> (batch, height * factor, width * factor, channels).
+
+    The offset inside a block of pixels varies fastest along the channels, as in PyTorch's.
+    """
+    batch, height, width = ops.shape(x)[:3]
+    channels = x.shape[3] // factor**2
+    x = runtime.reshape(x, (batch, height, width, channels, factor, factor))
+    x = ops.transpose(x, (0, 1, 4, 2, 5, 3))
+    return runtime.reshape(x, (batch, height * factor, width * factor, channels))
+
+
 def lowest(dtype: str) -> float:
     """The lowest finite number of a floating point type."""
     return float(ml_dtypes.finfo(keras.backend.standardize_dtype(dtype)).min)
@@ -420,6 +591,19 @@ def records(names: list[str]) -> Iterator[dict[str, list]]:
         yield _settings.records
     finally:
         _settings.records = before
+
+
+@contextmanager
+def captured(name: str) -> Iterator[list]:
+    """Collects what is recorded under this name for the caller's own use, and hands it on to whoever asked for it."""
+    before, own = _settings.records, []
+    _settings.records = {**(before or {}), name: own}
+    try:
+        yield own
+    finally:
+        _settings.records = before
+    for tensor in own:
+        record(name, tensor)
 
 
 def recording(name: str) -> bool:

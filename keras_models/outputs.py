@@ -9,7 +9,7 @@ OPTIONAL = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "encoder_", "decoder_", "vision_", "text_")
     for name in ("loss", "hidden_states", "attentions", "cross_attentions", "past_key_values", "pooler_output")
-) | {"cross_attentions"}
+) | {"cross_attentions", "reshaped_hidden_states"}
 
 
 class ModelOutput(dict):

@@ -13,6 +13,7 @@ class Architecture:
     config: str
     classes: dict[str, str]  # task -> class; "base" is the bare model
     tokenizer: str | None = None
+    image_processor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,21 @@ _HEADS = {  # task -> how the reference ends the class's name
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
     "seq2seq-lm": "ForConditionalGeneration",
+    "image-classification": "ForImageClassification",
+    "masked-image-modeling": "ForMaskedImageModeling",
+    "object-detection": "ForObjectDetection",
+    "semantic-segmentation": "ForSemanticSegmentation",
+    "backbone": "Backbone",
 }
 
 
-def _row(file: str, name: str, tasks: str, tokenizer: str | None = None, **others: str) -> Architecture:
+def _row(
+    file: str, name: str, tasks: str, tokenizer: str | None = None, image_processor: str | None = None, **others: str
+) -> Architecture:
     """A row whose classes are named as usual, `others` apart."""
     classes = {task: name + _HEADS[task] for task in tasks.split()}
     classes |= {task.replace("_", "-"): kind for task, kind in others.items()}
-    return Architecture(file, f"{name}Config", classes, tokenizer)
+    return Architecture(file, f"{name}Config", classes, tokenizer, image_processor)
 
 
 _CAUSAL_HEADS = "sequence-classification token-classification question-answering"
@@ -58,6 +66,18 @@ ARCHITECTURES: dict[str, Architecture] = {
     "bert": _row(
         "bert", "Bert", f"base pretraining masked-lm next-sentence-prediction {_TEXT_HEADS}", "BertTokenizer",
         causal_lm="BertLMHeadModel", text_encoding="BertModel",
+    ),
+    "deit": _row(
+        "deit", "DeiT", "base masked-image-modeling", image_processor="DeiTImageProcessor",
+        image_classification="DeiTForImageClassificationWithTeacher",
+        plain_image_classification="DeiTForImageClassification",
+    ),
+    "detr": _row(
+        "detr", "Detr", "base object-detection", image_processor="DetrImageProcessor",
+        image_segmentation="DetrForSegmentation",
+    ),
+    "dinov2": _row(
+        "dinov2", "Dinov2", "base image-classification backbone", image_processor="BitImageProcessor"
     ),
     "distilbert": _row(
         "distilbert", "DistilBert", f"base masked-lm {_TEXT_HEADS}", "DistilBertTokenizer",
@@ -73,13 +93,26 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "llama": _row("llama", "Llama", f"base causal-lm {_CAUSAL_HEADS}", "LlamaTokenizer"),
     "mistral": _row("mistral", "Mistral", f"base causal-lm {_CAUSAL_HEADS}", "LlamaTokenizer"),
+    "resnet": _row(
+        "resnet", "ResNet", "base image-classification backbone", image_processor="ConvNextImageProcessor"
+    ),
     "roberta": _row(
         "roberta", "Roberta", f"base masked-lm causal-lm {_TEXT_HEADS}", "RobertaTokenizer",
         pretraining="RobertaForMaskedLM", text_encoding="RobertaModel",
     ),
+    "segformer": _row(
+        "segformer", "Segformer", "base semantic-segmentation image-classification",
+        image_processor="SegformerImageProcessor",
+    ),
+    "swin": _row(
+        "swin", "Swin", "base image-classification masked-image-modeling backbone", image_processor="ViTImageProcessor"
+    ),
     "t5": _row(
         "t5", "T5", "base seq2seq-lm sequence-classification token-classification question-answering", "T5Tokenizer",
         pretraining="T5ForConditionalGeneration", text_encoding="T5EncoderModel",
+    ),
+    "vit": _row(
+        "vit", "ViT", "base image-classification masked-image-modeling", image_processor="ViTImageProcessor"
     ),
 }  # fmt: skip
 
@@ -95,6 +128,13 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForMultipleChoice": "multiple-choice",
     "AutoModelForSeq2SeqLM": "seq2seq-lm",
     "AutoModelForTextEncoding": "text-encoding",
+    "AutoModelForImageClassification": "image-classification",
+    "AutoModelForMaskedImageModeling": "masked-image-modeling",
+    "AutoModelForObjectDetection": "object-detection",
+    "AutoModelForImageSegmentation": "image-segmentation",
+    "AutoModelForSemanticSegmentation": "semantic-segmentation",
+    "AutoModelForUniversalSegmentation": "universal-segmentation",
+    "AutoBackbone": "backbone",
 }
 
 TOKENIZERS = (

@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 FLAGS = {"output_hidden_states": True, "output_attentions": True}
 
 
-def check(architecture, config, inputs, labels=None, tolerance=TOLERANCE, **save):
+def check(architecture, config, inputs, labels=None, tolerance=TOLERANCE, pictures=(), **save):
     """Compares our class of this name with the reference's on a tiny random checkpoint.
 
     All outputs, hidden states and attentions; all losses; gradients of the first loss for every variable; a compiled
@@ -28,18 +28,19 @@ def check(architecture, config, inputs, labels=None, tolerance=TOLERANCE, **save
     Args:
         architecture, config, inputs, labels, save: see tests/reference/models.py.
         tolerance: absolute, on values of order one.
+        pictures: outputs whose channels the reference has first, as it has those of pixel_values.
     """
     folder = reference.make(
         "models.checkpoint", architecture=architecture, config=config, inputs=inputs, labels=labels, save=save
     )
     model = load(architecture, folder)
-    arrays = dict(np.load(folder / "inputs.npz"))
-    expected = dict(np.load(folder / "outputs.npz"))
+    arrays = inputs_of(folder)
+    expected = channels_last(dict(np.load(folder / "outputs.npz")), pictures)
     compare(expected, flatten(model(**arrays, **FLAGS)), tolerance)
     compare(expected, flatten(model.infer(**arrays, **FLAGS)), tolerance)
     check_saving(model, architecture, folder, tolerance)
     check_keras_file(model, arrays, expected, tolerance)
-    if labels:
+    if labels is not None:
         check_losses(model, folder, arrays, tolerance)
         check_gradients(model, folder, arrays, tolerance)
     return model
@@ -52,12 +53,30 @@ def load(architecture, folder):
         return getattr(keras_models, architecture).from_pretrained(folder)
 
 
+def inputs_of(folder):
+    """The inputs of a reference checkpoint as our models take them; flags are no arrays."""
+    arrays = channels_last(dict(np.load(folder / "inputs.npz")), ("pixel_values",))
+    return {name: bool(array) if array.dtype == bool and array.ndim == 0 else array for name, array in arrays.items()}
+
+
+def channels_last(arrays, names):
+    """Arrays of which those called so, or so and a number, have their channels last instead of third from the end."""
+    moved = {name for name in arrays if set(names) & {name, name.split(".")[0], name.rsplit(".", 1)[-1]}}
+    moved = {name for name in moved if arrays[name].ndim > 3}
+    return {name: np.moveaxis(array, -3, -1) if name in moved else array for name, array in arrays.items()}
+
+
 def flatten(outputs):
     """Outputs as arrays by name; the parts of a tuple as name.0, name.1 ..."""
     found = {}
     for name, value in outputs.items():
-        parts = {f"{name}.{i}": part for i, part in enumerate(value)} if isinstance(value, tuple) else {name: value}
-        found |= {key: keras.ops.convert_to_numpy(part) for key, part in parts.items()}
+        if isinstance(value, dict):
+            parts = flatten({f"{name}.{key}": part for key, part in value.items()})
+        elif isinstance(value, (tuple, list)):
+            parts = flatten({f"{name}.{index}": part for index, part in enumerate(value)})
+        else:
+            parts = {name: keras.ops.convert_to_numpy(value)}
+        found |= parts
     return found
 
 
@@ -141,7 +160,7 @@ def rewrite(folder, target, change):
     return target
 
 
-def check_old_names(architecture, folder, target, change):
+def check_old_names(architecture, folder, target, change, pictures=()):
     """A reference checkpoint whose tensors went through `change` loads without a warning and computes the same.
 
     Returns:
@@ -151,6 +170,7 @@ def check_old_names(architecture, folder, target, change):
         warnings.simplefilter("error", UserWarning)
         source = rewrite(folder, target, change)
         model, report = getattr(keras_models, architecture).from_pretrained(source, output_loading_info=True)
-    compare(dict(np.load(folder / "outputs.npz")), flatten(model(**dict(np.load(folder / "inputs.npz")), **FLAGS)))
+    expected = channels_last(dict(np.load(folder / "outputs.npz")), pictures)
+    compare(expected, flatten(model(**inputs_of(folder), **FLAGS)))
     assert report["missing_keys"] == report["mismatched_keys"] == []
     return sorted(report["unexpected_keys"])

@@ -27,6 +27,14 @@ rms_norm: Callable = _backend.rms_norm  # (x, scale, epsilon), over the last axi
 embedding: Callable = _backend.embedding  # (table, ids)
 reshape: Callable = _backend.reshape  # (x, shape)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
+conv2d: Callable = (
+    _backend.conv2d
+)  # (x, kernel, bias or None, strides, pads, dilation, groups), channels last; see nn.Conv2D
+max_pool: Callable = _backend.max_pool  # (x, size, strides, pads) -> the largest of each window, channels last
+resize: Callable = _backend.resize  # (x, (height, width), method, align_corners), channels last; see nn.resize
+host_call: Callable = (
+    _backend.host_call
+)  # (function of arrays, [(shape, dtype)], *tensors) -> tensors, without gradients
 
 # Memory and calls.
 adopt: Callable = (

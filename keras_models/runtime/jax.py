@@ -9,6 +9,7 @@ import os
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 from keras_models.outputs import ModelOutput
 from keras_models.runtime import stock
@@ -22,13 +23,15 @@ from keras_models.runtime.stock import (
     embedding,
     layer_norm,
     reshape,
+    resize,
     rms_norm,
 )
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
-    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
-    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "conv2d", "embedding",
+    "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape", "resize", "rms_norm",
+    "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -77,6 +80,33 @@ def _short_product(x, weights, axis):
     )
     rows = math.prod(x.shape[:-1])
     return sums[:rows].reshape(*x.shape[:-1], sums.shape[-1]).astype(x.dtype)
+
+
+def conv2d(x, kernel, bias, strides, pads, dilation, groups):
+    """A convolution; XLA's CPU is much faster at those over single pixels if they are written as products."""
+    kernel = jnp.asarray(kernel, x.dtype)
+    if kernel.shape[:2] == (1, 1) and groups == 1 and not any(map(any, pads)):
+        x = jnp.matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    else:
+        x = jax.lax.conv_general_dilated(
+            x, kernel, strides, pads, rhs_dilation=dilation, feature_group_count=groups,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+    return x if bias is None else x + jnp.asarray(bias, x.dtype)
+
+
+def max_pool(x, size, strides, pads):
+    """The largest number of each window; what is added at borders is never it."""
+    lowest = -jnp.inf if x.dtype == jnp.float32 else stock.LOWEST
+    window = (1, *size, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+    return jax.lax.reduce_window(x, jnp.asarray(lowest, x.dtype), jax.lax.max, *window)
+
+
+def host_call(function, results, *tensors):
+    """`function` of NumPy arrays, run by Python in the middle of a compiled program; no gradients flow through it."""
+    kinds = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
+    tensors = [jax.lax.stop_gradient(each) for each in tensors]
+    return jax.pure_callback(lambda *arrays: function(*map(np.asarray, arrays)), kinds, *tensors)
 
 
 def adopt(tensor, axes, variable):

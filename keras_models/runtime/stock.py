@@ -5,6 +5,7 @@ import math
 from keras import ops
 
 FEW = 32  # queries of a step of decoding
+LOWEST = -3.0e38  # stands for no number where the largest is sought; bfloat16 holds it too
 
 
 def linear(x, kernel, bias, activation):
@@ -30,6 +31,59 @@ def rms_norm(x, scale, epsilon):
 
 def reshape(x, shape):
     return ops.reshape(x, shape)
+
+
+def max_pool(x, size, strides, pads):
+    if any(map(any, pads)):
+        x = ops.pad(x, ((0, 0), *pads, (0, 0)), constant_values=LOWEST)
+    return ops.max_pool(x, size, strides, padding="valid", data_format="channels_last")
+
+
+def resize(x, size, method, align_corners):
+    """One axis after the other: a weighted sum of a few neighbours for each new place."""
+    for axis, new in zip((1, 2), size, strict=True):
+        old = ops.shape(x)[axis]
+        if not (isinstance(old, int) and isinstance(new, int) and old == new):
+            x = _resize_axis(x, axis, old, new, method, align_corners)
+    return x
+
+
+def _resize_axis(x, axis, old, new, method, align_corners):
+    places = ops.cast(ops.arange(new), "float32")
+    scale = ops.cast(old, "float32") / ops.cast(new, "float32")
+    if method == "nearest":
+        return ops.take(x, ops.minimum(ops.cast(ops.floor(places * scale), "int32"), old - 1), axis=axis)
+    if align_corners:
+        places = places * (ops.cast(old - 1, "float32") / ops.cast(ops.maximum(new - 1, 1), "float32"))
+    else:
+        places = (places + 0.5) * scale - 0.5
+        places = ops.maximum(places, 0.0) if method == "bilinear" else places
+    first = ops.floor(places)
+    weights = (_linear if method == "bilinear" else _cubic)(places - first)
+    shape = [-1 if each == axis else 1 for each in range(len(x.shape))]
+    total = None
+    for offset, weight in weights.items():
+        rows = ops.take(x, ops.clip(ops.cast(first, "int32") + offset, 0, old - 1), axis=axis)
+        term = rows * ops.cast(ops.reshape(weight, shape), x.dtype)
+        total = term if total is None else total + term
+    return total
+
+
+def _linear(distance):
+    return {0: 1.0 - distance, 1: distance}
+
+
+def _cubic(distance, sharpness=-0.75):
+    """Keys' kernel (https://doi.org/10.1109/TASSP.1981.1163711), with PyTorch's parameter."""
+    a = sharpness
+
+    def near(d):
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d):
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return {-1: far(distance + 1), 0: near(distance), 1: near(1 - distance), 2: far(2 - distance)}
 
 
 def embedding(table, ids):

@@ -15,19 +15,43 @@ from keras_models.runtime.stock import (
     embedding,
     layer_norm,
     linear,
+    max_pool,
     reshape,
+    resize,
     rms_norm,
     table_product,
 )
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
-    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
-    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "conv2d", "embedding",
+    "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape", "resize", "rms_norm",
+    "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
 CACHE_IN_PLACE = False
+
+
+def conv2d(x, kernel, bias, strides, pads, dilation, groups):
+    """A convolution; with a group per channel it is TensorFlow's depthwise one, which has gradients on a CPU."""
+    kernel = tf.cast(tf.convert_to_tensor(kernel), x.dtype)
+    if groups > 1 and groups == x.shape[-1]:
+        x = tf.pad(x, ((0, 0), *pads, (0, 0))) if any(map(any, pads)) else x
+        kernel = tf.reshape(kernel, (*kernel.shape[:2], groups, kernel.shape[3] // groups))
+        x = tf.nn.depthwise_conv2d(x, kernel, (1, *strides, 1), "VALID", dilations=dilation)
+    elif groups > 1:
+        parts = zip(tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True)
+        x = tf.concat([conv2d(part, own, None, strides, pads, dilation, 1) for part, own in parts], axis=-1)
+    else:
+        x = tf.nn.conv2d(x, kernel, strides, ((0, 0), *pads, (0, 0)), dilations=dilation)
+    return x if bias is None else tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+
+
+def host_call(function, results, *tensors):
+    """`function` of NumPy arrays, run by Python in the middle of a graph; no gradients flow through it."""
+    found = tf.numpy_function(function, [tf.stop_gradient(each) for each in tensors], [dtype for _, dtype in results])
+    return [tf.ensure_shape(each, shape) for each, (shape, _) in zip(found, results, strict=True)]
 
 
 def adopt(tensor, axes, variable):

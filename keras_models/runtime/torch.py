@@ -15,8 +15,9 @@ from keras_models.outputs import ModelOutput
 
 __all__ = [
     "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
-    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "embedding", "layer_norm",
-    "linear", "number", "read_column", "reshape", "rms_norm", "table_product", "while_loop", "write_column",
+    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "conv2d", "embedding",
+    "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape", "resize", "rms_norm",
+    "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -87,6 +88,33 @@ def embedding(table, ids):
 
 def attention(query, key, value, bias, scale):
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+def conv2d(x, kernel, bias, strides, pads, dilation, groups):
+    """A convolution of channels-last memory, which PyTorch handles as a view with the channels second."""
+    weight = _value(kernel).permute(3, 2, 0, 1).to(x.dtype)
+    bias = None if bias is None else _value(bias).to(x.dtype)
+    (top, bottom), (left, right) = pads
+    x = x.permute(0, 3, 1, 2)
+    if (top, left) != (bottom, right):
+        x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+    return F.conv2d(x, weight, bias, strides, (top, left), dilation, groups).permute(0, 2, 3, 1)
+
+
+def max_pool(x, size, strides, pads):
+    (top, _), (left, _) = pads
+    return F.max_pool2d(x.permute(0, 3, 1, 2), size, strides, (top, left)).permute(0, 2, 3, 1)
+
+
+def resize(x, size, method, align_corners):
+    flags = {} if method == "nearest" else {"align_corners": align_corners}
+    return F.interpolate(x.permute(0, 3, 1, 2), size, mode=method, **flags).permute(0, 2, 3, 1)
+
+
+def host_call(function, results, *tensors):
+    """`function` of NumPy arrays; no gradients flow through it."""
+    found = function(*[each.detach().cpu().numpy() for each in tensors])
+    return [torch.from_numpy(each).to(tensors[0].device) for each in found]
 
 
 def adopt(tensor, axes, variable):

@@ -94,7 +94,7 @@ class HeadTraining:
             y = {name: to_array(name, value) for name, value in y.items()}
         elif isinstance(y, (list, np.ndarray)):
             y = to_array("y", y)
-            if type(self).__name__.endswith(("ForSequenceClassification", "ForTokenClassification")):
+            if type(self).__name__.endswith(("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")):
                 check_classes(y, self.config.num_labels)
         return x, y
 

@@ -3,8 +3,8 @@
 The tests run where only one Keras backend is installed; this module talks to a worker process in the reference
 environment (torch + transformers). `make` caches what a function writes under a hash of its arguments and of its
 module's source, so all backends share one set of references; `call` asks a question and is never cached.
-Functions of the module `legacy` run in a second worker, with an older transformers: that in the folder `legacy` of the
-environment.
+Functions of the modules `legacy` and `timm_` run in workers of their own, which also see the packages in the folders
+`legacy` (an older transformers) and `timm` of the environment.
 """
 
 import atexit
@@ -33,14 +33,14 @@ def python() -> str:
     return str(path)
 
 
-def legacy() -> str:
-    """The folder with transformers 4.40: KERAS_MODELS_REFERENCE_LEGACY, else `legacy` in the reference environment."""
-    path = Path(os.environ.get("KERAS_MODELS_REFERENCE_LEGACY", Path(python()).parents[1] / "legacy"))
+def packages(kind: str) -> str:
+    """A folder of further packages: KERAS_MODELS_REFERENCE_LEGACY (_TIMM), else that in the reference environment."""
+    name = f"KERAS_MODELS_REFERENCE_{kind.upper()}"
+    path = Path(os.environ.get(name, Path(python()).parents[1] / kind))
     if not path.exists():
         raise RuntimeError(
-            f"There is no transformers 4.40 at {path}: run `nox -s reference` once, or set "
-            "KERAS_MODELS_REFERENCE_LEGACY to a folder that `pip install --no-deps --target` has put it and its "
-            "tokenizers into."
+            f"There is no folder {path}: run `nox -s reference` once, or set {name} to a folder that "
+            "`pip install --no-deps --target` has put the packages into which noxfile.py names."
         )
     return str(path)
 
@@ -74,7 +74,7 @@ def _source(function: str) -> str:
 def _worker(kind: str) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key not in ("KERAS_BACKEND", "PYTHONPATH")}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment |= {"PYTHONPATH": legacy()} if kind == "legacy" else {}
+    environment |= {"PYTHONPATH": packages(kind)} if kind in ("legacy", "timm") else {}
     worker = subprocess.Popen(
         [python(), str(Path(__file__).parent / "worker.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -84,7 +84,7 @@ def _worker(kind: str) -> subprocess.Popen:
 
 
 def _ask(request: dict):
-    worker = _worker("legacy" if request["function"].startswith("legacy.") else "current")
+    worker = _worker({"legacy": "legacy", "timm_": "timm"}.get(request["function"].split(".")[0], "current"))
     worker.stdin.write(json.dumps(request) + "\n")
     worker.stdin.flush()
     line = worker.stdout.readline()

@@ -36,9 +36,20 @@ def checkpoint(folder, architecture, config, inputs, labels=None, save=None, see
         loss.backward()
         losses[f"loss-{index}"] = loss.detach().numpy()
         if index == 0:
+            if _uses_batch_statistics(model):  # as training does
+                model.zero_grad()
+                model(**_tensors(arrays), **_tensors(targets)).loss.backward()
             found = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
             np.savez(folder / "gradients.npz", **found)
     np.savez(folder / "losses.npz", **losses)
+
+
+def _uses_batch_statistics(model):
+    """Puts batch normalizations, and nothing else, into training; tells whether there are any."""
+    norms = [each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for each in norms:
+        each.train()
+    return bool(norms)
 
 
 def build(architecture, config, seed=0):
@@ -73,17 +84,23 @@ def _outputs(model, arrays):
     flags = {"output_hidden_states": True, "output_attentions": True}
     with torch.no_grad():
         outputs = model(**_tensors(arrays), **flags)
-    found = {}
-    for name, value in outputs.items():
+    return dict(_parts(outputs))
+
+
+def _parts(outputs, prefix=""):
+    """(name, array) of all tensors; the parts of tuples and dictionaries are called name.0, name.key."""
+    for name, value in outputs.items() if hasattr(outputs, "items") else enumerate(outputs):
         if isinstance(value, torch.Tensor):
-            found[name] = value.numpy()
-        elif isinstance(value, tuple) and all(isinstance(each, torch.Tensor) for each in value):
-            found |= {f"{name}.{index}": each.numpy() for index, each in enumerate(value)}
-    return found
+            yield f"{prefix}{name}", value.numpy()
+        elif isinstance(value, (tuple, list, dict)):
+            yield from _parts(value, f"{prefix}{name}.")
 
 
 def _tensors(arrays):
-    return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+    return {
+        name: bool(array) if array.dtype == bool and array.ndim == 0 else torch.from_numpy(np.asarray(array))
+        for name, array in arrays.items()
+    }
 
 
 def _array(spec, generator):
