@@ -81,6 +81,7 @@ _HOMES = {
     "HubError": "keras_models.hub",
     "ModelOutput": "keras_models.outputs",
     "PreTrainedModel": "keras_models.model",
+    **dict.fromkeys(["BatchFeature", "ImageProcessor", "load_image"], "keras_models.preprocessing.image"),
     **dict.fromkeys(["KeyDataset", "Pipeline", "pipeline", "register_pipeline"], "keras_models.pipelines"),
 }
 

@@ -116,7 +116,7 @@ class _AutoModel:
             ValueError: there is one already, and not `exist_ok`.
         """
         model_type = config if isinstance(config, str) else config.model_type
-        if cls.head in _heads(model_type) and not exist_ok:
+        if cls.head in heads_for(model_type) and not exist_ok:
             raise ValueError(
                 f"{cls.__name__} has a class for {model_type!r} already: pass exist_ok=True to replace it."
             )
@@ -126,7 +126,7 @@ class _AutoModel:
     def _class_for(cls, config: Config) -> type:
         if not isinstance(config, Config):
             raise TypeError(f"config must be a configuration such as AutoConfig makes, not {type(config).__name__}.")
-        heads = _heads(config.model_type)
+        heads = heads_for(config.model_type)
         if cls.head not in heads:
             has = ", ".join(name for name, head in AUTO_CLASSES.items() if head in heads)
             raise ValueError(f"{config.model_type!r} has no class for {cls.__name__}; use one of: {has or 'none'}.")
@@ -168,7 +168,7 @@ def model_type_of(values: dict[str, Any], source: str | os.PathLike[str]) -> str
         return values["model_type"]
     named = architectures(values.get("architectures"))
     for model_type in {**ARCHITECTURES, **_models}:
-        if named & {_name_of(each) for each in _heads(model_type).values()}:
+        if named & {_name_of(each) for each in heads_for(model_type).values()}:
             return model_type
     raise ValueError(
         f"config.json of {source} does not tell its architecture: add a model_type, one of {', '.join(ARCHITECTURES)}."
@@ -181,7 +181,7 @@ def heads_of(classes: Iterable[str]) -> set[str]:
     return {
         head
         for model_type in {**ARCHITECTURES, **_models}
-        for head, found in _heads(model_type).items()
+        for head, found in heads_for(model_type).items()
         if _name_of(found) in names
     }
 
@@ -191,7 +191,7 @@ def architectures(names: Iterable[str] | None) -> set[str]:
     return {name.removeprefix("TF").removeprefix("Flax") for name in names or ()}
 
 
-def _heads(model_type: str) -> dict[str, str | type]:
+def heads_for(model_type: str) -> dict[str, str | type]:
     """The classes of a model_type by head, or their names."""
     known = ARCHITECTURES[model_type].classes if model_type in ARCHITECTURES else {}
     return {**known, **_models.get(model_type, {})}

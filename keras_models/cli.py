@@ -77,6 +77,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 On = Annotated[Backend | None, typer.Option("--backend", help="What Keras runs on, whatever KERAS_BACKEND says.")]
 Dtype = Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")]
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CHAT_COMMANDS = {
     "/help": "Show this.",
     "/system TEXT": "Tell the model something else before all turns; without TEXT, nothing.",
@@ -111,16 +112,17 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT", show_default=False,
-            help="Texts; JSON objects for inputs of several parts; @FILE for those in a file; - for the lines of "
-            "standard input, as without any INPUT. A text that begins with @ is written with @@.",
+            help="Texts; pictures, by path, address or folder; JSON objects for inputs of several parts; @FILE for "
+            "inputs in a file; - for the lines of standard input, as without any INPUT. A text that begins with @ is "
+            "written with @@.",
         ),
     ] = None,
     files: Annotated[
         list[Path] | None,
         typer.Option(
             "--file", "-f", exists=True, dir_okay=False,
-            help="Inputs: .json with a list, .jsonl with a value a line, all else with a text a line. Blank lines "
-            "do not count.",
+            help="Inputs: a picture; .json with a list, .jsonl with a value a line, all else with a text a line. Blank "
+            "lines do not count.",
         ),
     ] = None,
     model: Annotated[
@@ -128,6 +130,12 @@ def run(
     ] = None,
     backend: On = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Draw results on pictures, into this file (out.png), or this folder for several."
+        ),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print text while it is being written.")] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="How many rows the model takes at once.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many results to show for an input.")] = None,
@@ -161,18 +169,24 @@ def run(
     if stream:
         _check_stream(task, settings, as_json)
     pipe = pipeline(task, **settings)
+    takes_pictures = "image_processor" in pipe.parts
+    if save is not None and not takes_pictures:
+        raise typer.BadParameter(f"{task} takes no pictures to draw on", param_hint="--save")
     streamer = _streamer(pipe) if stream else None
     waiting: deque[Any] = deque()  # inputs whose results are still to come
 
     def items() -> Iterator[Any]:
-        for item in chain.from_iterable(sources or [_of_argument("-")]):
+        given = chain.from_iterable(sources or [_of_argument("-")])
+        for item in chain.from_iterable(map(_pictures_in, given)) if takes_pictures else given:
             waiting.append(_completed(item, parts))
             if streamer is not None:  # results begin with a prompt, but that of a chat is no plain text
                 streamer.skip_prompt = not (isinstance(item, str) and settings.get("return_full_text", True))
             yield waiting[-1]
 
-    for result in pipe(items(), **_given(streamer=streamer)):
+    for number, result in enumerate(pipe(items(), **_given(streamer=streamer))):
         item = waiting.popleft()
+        if save is not None:
+            tell(f"drawn: {_draw(result, item, number, save)}", "dim")
         if streamer is not None:
             continue
         if as_json:
@@ -292,6 +306,30 @@ def convert(
     facts = describe(folder)
     how = f"as {name}" if name else "each under its own name"
     print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
+
+
+def _pictures_in(item: Any) -> Iterable[Any]:
+    """The pictures in a folder; an input that is no folder as it is."""
+    if not (isinstance(item, str) and Path(item).is_dir()):
+        return [item]
+    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in PICTURES)
+    if not found:
+        raise ValueError(f"The folder {item} holds no pictures: name one with {', '.join(PICTURES)} in it.")
+    return found
+
+
+def _draw(result: Any, item: Any, number: int, target: Path) -> Path:
+    """Draws a result into the file `target`, or, without the ending of one, into the folder, under the input's name."""
+    if not hasattr(result, "draw"):
+        raise ValueError("This task's results are numbers, which nothing can be drawn of: drop --save.")
+    if target.suffix and number:
+        raise ValueError(f"{target} is a file, and there are several pictures: give --save a folder.")
+    if not target.suffix:
+        name = Path(str(item)).stem if isinstance(item, str) and len(item) < 200 else f"{number + 1}"
+        target = target / f"{name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    result.save(target)
+    return target
 
 
 def _check_stream(task: str, settings: dict[str, Any], as_json: bool):
@@ -452,7 +490,9 @@ def _of_argument(text: str) -> Iterable[Any]:
 
 def _of_file(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as stream:
-        if path.suffix == ".json":
+        if path.suffix.lower() in PICTURES:
+            yield str(path)
+        elif path.suffix == ".json":
             content = _from_json(stream.read(), str(path))
             yield from content if isinstance(content, list) else [content]
         else:
@@ -509,7 +549,13 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """An array or tensor for JSON."""
+    """An array, tensor or picture for JSON; pictures become data addresses of PNG files."""
+    if hasattr(value, "getbbox"):
+        import base64
+        import io
+
+        value.save(file := io.BytesIO(), "PNG")
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     from keras import ops
 
     return ops.convert_to_numpy(value).tolist()

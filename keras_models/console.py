@@ -61,4 +61,8 @@ def _show_numbers(result: Any):
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return " ".join(f"{name} {each}" for name, each in value.items())
+    if hasattr(value, "histogram"):  # a mask
+        return f"{value.histogram()[-1] / (value.width * value.height):.1%} of the picture"
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -18,13 +18,18 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Task:
-    """A pipeline task: its class, the model it loads when none is named, and the Auto class that loads it."""
+    """A pipeline task: its class, the Auto classes that load its models, and the one it loads when none is named."""
 
     file: str  # in keras_models/pipelines
     pipeline: str
-    auto: str
+    auto: str  # one or several, of which the first that knows the architecture loads the model
     default: str | None  # a hub id, or "preset:NAME" for one of keras_models/presets
     revision: str | None = None  # of the default on the hub
+
+    @property
+    def autos(self) -> list[str]:
+        """The names of the Auto classes."""
+        return self.auto.split()
 
 
 _HEADS = {  # task -> how the reference ends the class's name
@@ -142,6 +147,8 @@ TOKENIZERS = (
     "XLMRoberta",
 )  # fmt: skip
 
+IMAGE_PROCESSORS = ("Bit", "CLIP", "ConvNext", "DPT", "DeiT", "Detr", "Segformer", "Siglip", "ViT")
+
 TASKS: dict[str, Task] = {
     "text-classification": Task(
         "text_classification", "TextClassificationPipeline", "AutoModelForSequenceClassification", "preset:sst2-electra"
@@ -173,8 +180,23 @@ TASKS: dict[str, Task] = {
         "zero_shot", "ZeroShotClassificationPipeline", "AutoModelForSequenceClassification",
         "facebook/bart-large-mnli", "d7645e1",
     ),
+    "image-classification": Task(
+        "image", "ImageClassificationPipeline", "AutoModelForImageClassification", "google/vit-base-patch16-224",
+        "3f49326",
+    ),
+    "image-segmentation": Task(
+        "image", "ImageSegmentationPipeline",
+        "AutoModelForImageSegmentation AutoModelForUniversalSegmentation AutoModelForSemanticSegmentation",
+        "facebook/detr-resnet-50-panoptic", "d53b52a",
+    ),
+    "object-detection": Task(
+        "image", "ObjectDetectionPipeline", "AutoModelForObjectDetection", "facebook/detr-resnet-50", "1d5f47b"
+    ),
     "feature-extraction": Task(
         "feature_extraction", "FeatureExtractionPipeline", "AutoModel", "distilbert/distilbert-base-cased", "6ea8117"
+    ),
+    "image-feature-extraction": Task(
+        "image", "ImageFeatureExtractionPipeline", "AutoModel", "google/vit-base-patch16-224", "3f49326"
     ),
 }  # fmt: skip
 
@@ -192,6 +214,8 @@ def public_names() -> dict[str, str]:
     names = dict.fromkeys(["AutoConfig", *AUTO_CLASSES], "keras_models.auto")
     tokenizers = [f"{name}Tokenizer{end}" for name in TOKENIZERS for end in ("", "Fast")]
     names |= dict.fromkeys(tokenizers, "keras_models.preprocessing.tokenizer")
+    processors = ["AutoImageProcessor", *(f"{name}ImageProcessor" for name in IMAGE_PROCESSORS)]
+    names |= dict.fromkeys(processors, "keras_models.preprocessing.image")
     for row in ARCHITECTURES.values():
         module = f"keras_models.models.{row.file}"
         names |= dict.fromkeys([row.config, *row.classes.values()], module)

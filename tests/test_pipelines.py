@@ -251,7 +251,7 @@ def test_every_task_can_be_made():
     for name, task in TASKS.items():
         module = importlib.import_module(f"keras_models.pipelines.{task.file}")
         assert issubclass(getattr(module, task.pipeline), Pipeline), name
-        assert hasattr(keras_models, task.auto) and task.default
+        assert all(hasattr(keras_models, each) for each in task.autos) and task.default
     assert set(TASK_ALIASES.values()) <= set(TASKS)
 
 

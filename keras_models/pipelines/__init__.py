@@ -16,14 +16,16 @@ from keras_models.hub import Repository, split_options
 from keras_models.model import PreTrainedModel
 from keras_models.pipelines.base import KeyDataset, Pipeline, Row, device_name, on_device
 from keras_models.pipelines.presets import locate, presets
+from keras_models.preprocessing.image import AutoImageProcessor, ImageProcessor
 from keras_models.preprocessing.tokenizer import AutoTokenizer, Tokenizer
-from keras_models.registry import AUTO_CLASSES, TASK_ALIASES, TASKS, Task
+from keras_models.registry import ARCHITECTURES, AUTO_CLASSES, TASK_ALIASES, TASKS, Task
 
 __all__ = ["KeyDataset", "Pipeline", "Row", "pipeline", "presets", "register_pipeline"]
 
 _NEEDLESS = ("framework", "device_map", "use_fast", "num_workers")  # what transformers takes and needs no choice here
 _CARD_TASK = re.compile(r"\A---\n(?:.*\n)*?pipeline_tag: *([\w-]+)")  # in the block that opens a model card
 _TRANSLATION = re.compile("translation_[^_]+_to_[^_]+")  # other pairs of languages than the default model knows
+_PARTS = {"tokenizer": (Tokenizer, AutoTokenizer), "image_processor": (ImageProcessor, AutoImageProcessor)}
 _custom: dict[str, type[Pipeline]] = {}  # classes that users registered, by name
 
 
@@ -32,6 +34,8 @@ def pipeline(
     model: str | os.PathLike[str] | PreTrainedModel | None = None,
     config: str | os.PathLike[str] | Config | None = None,
     tokenizer: Any = None,
+    feature_extractor: Any = None,
+    image_processor: Any = None,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -56,6 +60,8 @@ def pipeline(
         config: a configuration, or the folder or hub id of one, instead of the one beside the model.
         tokenizer: a tokenizer, or the folder or hub id of one, or this with a dictionary of its options in a tuple;
             by default the one beside the model.
+        feature_extractor: an older name of image_processor.
+        image_processor: the same for an image processor.
         revision: branch, tag or commit of a model on the hub.
         token: an access token for the hub.
         dtype: see `PreTrainedModel.from_pretrained`; Keras' own policy, usually float32, by default.
@@ -81,8 +87,12 @@ def pipeline(
     model_kwargs |= _given(dtype=dtype)
     if task is None and model is None:
         raise ValueError(f"pipeline() needs a task or a model; the tasks are {', '.join(TASKS)}.")
-    if model is None and (tokenizer is not None or config is not None):
-        raise ValueError("pipeline() got a tokenizer or config but not the model that they belong to: pass model=.")
+    image_processor = feature_extractor if image_processor is None else image_processor
+    parts = {"tokenizer": tokenizer, "image_processor": image_processor}
+    if model is None and not all(part is None for part in (config, *parts.values())):
+        raise ValueError(
+            "pipeline() got a tokenizer, image processor or config but not the model that they belong to: pass model=."
+        )
     source, where = None, None
     if isinstance(model, PreTrainedModel):
         task = task or _task_of([kind.__name__ for kind in type(model).__mro__])
@@ -94,9 +104,9 @@ def pipeline(
     if source is not None:
         with on_device(where):
             model = _load(row, source, config, hub, model_kwargs)
-    tokenizer = _tokenizer(tokenizer, source, model.config, hub)
     kind = pipeline_class or _class_of(row)
-    return kind(model, tokenizer, task=task, batch_size=batch_size, device=where, **options)
+    parts = {name: _part(name, parts[name], source, model.config, hub) for name in kind.parts}
+    return kind(model, task=task, batch_size=batch_size, device=where, **parts, **options)
 
 
 def register_pipeline(
@@ -154,24 +164,31 @@ def _source(task: str | None, model: Any, hub: dict[str, Any]) -> tuple[str | os
 def _load(row: Task, source: Any, config: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
     if config is not None and not isinstance(config, Config):
         config = auto.AutoConfig.from_pretrained(config, **hub)
-    return getattr(auto, row.auto).from_pretrained(source, config=config, **hub, **model_kwargs)
+    name, *others = row.autos
+    if others:
+        values = config.to_dict() if config is not None else read_config(Repository(source, **hub))
+        heads = auto.heads_for(auto.model_type_of(values, source))
+        name = next((each for each in row.autos if AUTO_CLASSES[each] in heads), name)
+    return getattr(auto, name).from_pretrained(source, config=config, **hub, **model_kwargs)
 
 
-def _tokenizer(tokenizer: Any, source: Any, config: Config, hub: dict[str, Any]) -> Any:
-    """The tokenizer that was given, or named, or lies beside the model."""
-    name, settings = tokenizer if isinstance(tokenizer, tuple) else (tokenizer, {})
-    if isinstance(name, Tokenizer):
+def _part(kind: str, part: Any, source: Any, config: Config, hub: dict[str, Any]) -> Any:
+    """The tokenizer or image processor that was given, or named, or lies beside the model."""
+    base, loader = _PARTS[kind]
+    what = kind.replace("_", " ")
+    name, settings = part if isinstance(part, tuple) else (part, {})
+    if isinstance(name, base):
         return name
     if name is None:
         if source is None:
-            raise TypeError("A model given as an object does not tell its tokenizer: pass tokenizer= too.")
-        return AutoTokenizer.from_pretrained(source, config=config, **hub, **settings)
+            raise TypeError(f"A model given as an object does not tell its {what}: pass {kind}= too.")
+        return loader.from_pretrained(source, config=config, **hub, **settings)
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(
-            f"tokenizer must be a folder, a hub id or a tokenizer of keras_models, not {type(name).__name__}."
+            f"{kind} must be a folder, a hub id or one of keras_models' {what}s, not {type(name).__name__}."
         )
     elsewhere = {key: value for key, value in hub.items() if key not in ("revision", "subfolder")}
-    return AutoTokenizer.from_pretrained(locate(name), **elsewhere, **settings)
+    return loader.from_pretrained(locate(name), **elsewhere, **settings)
 
 
 def _class_of(row: Task) -> type[Pipeline]:
@@ -183,7 +200,11 @@ def _class_of(row: Task) -> type[Pipeline]:
 def _task_of(classes: Sequence[str]) -> str:
     """The task that a model of one of these classes is for."""
     heads = auto.heads_of(classes)
-    task = next((name for name, row in TASKS.items() if AUTO_CLASSES[row.auto] in heads), None)
+    task = next((name for name, row in TASKS.items() if heads & {AUTO_CLASSES[each] for each in row.autos}), None)
+    if task == "feature-extraction" and any(
+        row.image_processor and set(row.classes.values()) & set(classes) for row in ARCHITECTURES.values()
+    ):
+        return "image-feature-extraction"
     if task is None:
         what = classes[0] if classes else "this model"
         raise ValueError(f"It is not clear what {what} is to be used for: pass task=, one of {', '.join(TASKS)}.")

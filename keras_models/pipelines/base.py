@@ -55,6 +55,7 @@ class Pipeline:
     Args:
         model: a model.
         tokenizer: its tokenizer.
+        image_processor: its image processor.
         task: the name that the pipeline goes by.
         batch_size: how many rows run through the model at once; 1 by default. It changes speed, not results.
         device: where the model was loaded, and is to run; see `pipeline`.
@@ -65,6 +66,7 @@ class Pipeline:
         ValueError: the model has another head than the task needs, or an option has a value that makes no sense.
     """
 
+    parts: ClassVar[tuple[str, ...]] = ("tokenizer",)  # what else of these parameters it needs beside a model
     heads: ClassVar[tuple[str, ...]] = ()  # as registry.py names them; none stands for any
     takes: ClassVar[str] = "a string"
     shorten: ClassVar[str] = "pass truncation=True to cut it"  # what to do about a text that is too long
@@ -76,12 +78,14 @@ class Pipeline:
         model: PreTrainedModel,
         tokenizer: Any = None,
         *,
+        image_processor: Any = None,
         task: str = "",
         batch_size: int | None = None,
         device: str | None = None,
         **options: Any,
     ):
-        self.model, self.tokenizer, self.task, self.device = model, tokenizer, task, device
+        self.model, self.task, self.device = model, task, device
+        self.tokenizer, self.image_processor = tokenizer, image_processor
         self.batch_size = 1 if batch_size is None else batch_size
         self.options = self.rename(options)
         self._check_model()
@@ -90,14 +94,18 @@ class Pipeline:
         self._split(self.check(dict(self.options)))
 
     def __repr__(self) -> str:
-        model, tokenizer = type(self.model).__name__, type(self.tokenizer).__name__
-        return f"{type(self).__name__}(task={self.task!r}, model={model}, tokenizer={tokenizer})"
+        parts = "".join(f", {name}={type(getattr(self, name)).__name__}" for name in self.parts)
+        return f"{type(self).__name__}(task={self.task!r}, model={type(self.model).__name__}{parts})"
 
     # For subclasses.
 
     def normalize(self, item: Any, where: str) -> Any:
         """One input as `preprocess` takes it; raises TypeError or ValueError, naming `where` it was, if it is none."""
         return text_of(item, where, self)
+
+    def are_many(self, inputs: Any) -> bool:
+        """Whether `inputs` are many rather than one: a list, a generator, a dataset ..."""
+        return is_collection(inputs)
 
     def rename(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options as a user gives them, with older names of theirs replaced."""
@@ -165,7 +173,7 @@ class Pipeline:
         """
         before, during, after = self._split(self.check({**self.options, **self.rename(options)}))
         size = positive("batch_size", self.batch_size if batch_size is None else batch_size)
-        single = not is_collection(inputs)
+        single = not self.are_many(inputs)
         items = [inputs] if single else inputs
         if not isinstance(items, Iterable):
             items = (inputs[index] for index in range(len(inputs)))
@@ -258,10 +266,11 @@ class Pipeline:
     # Saving.
 
     def save_pretrained(self, folder: str | os.PathLike[str]):
-        """Writes model and tokenizer into `folder`, from where `pipeline(task, model=folder)` reads them."""
+        """Writes the model and all else into `folder`, from where `pipeline(task, model=folder)` reads them."""
         self.model.save_pretrained(folder)
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+        for part in (self.tokenizer, self.image_processor):
+            if part is not None:
+                part.save_pretrained(folder)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Uploads what `save_pretrained` writes; returns the commit's URL. Options: `hub.push_folder`."""
@@ -330,6 +339,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities along the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def scores_of(logits: np.ndarray, function: str) -> np.ndarray:
+    """Logits of classes as scores; `function` is "softmax", "sigmoid" or "none"."""
+    if function == "none":
+        return logits
+    return softmax(logits) if function == "softmax" else np.exp(-np.logaddexp(0, -logits))
+
+
+def classes_of(scores: np.ndarray, labels: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:
+    """The `top_k` classes, or all, with their scores, best first."""
+    found = [{"label": labels[index], "score": float(score)} for index, score in enumerate(scores)]
+    return sorted(found, key=lambda each: each["score"], reverse=True)[:top_k]
 
 
 def device_name(device: Any) -> str | None:

@@ -6,9 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import numpy as np
-
-from keras_models.pipelines.base import Pipeline, Row, one_of, positive, softmax, text_of
+from keras_models.pipelines.base import Pipeline, Row, classes_of, one_of, positive, scores_of, text_of
 
 _FUNCTIONS = ("sigmoid", "softmax", "none")
 
@@ -77,22 +75,15 @@ class TextClassificationPipeline(Pipeline):
         top_k: int | Literal["best", "unsorted"] | None = "best",
         function_to_apply: str | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        scores = self._scores(rows[0].outputs["logits"], function_to_apply or self._usual_function())
+        scores = scores_of(rows[0].outputs["logits"], function_to_apply or self._usual_function())
         labels = self.model.config.id2label
-        found = [{"label": labels[index], "score": float(score)} for index, score in enumerate(scores)]
         if top_k == "unsorted":
-            return found
-        found.sort(key=lambda each: each["score"], reverse=True)
-        return found[0] if top_k == "best" else found[:top_k]
+            return [{"label": labels[index], "score": float(score)} for index, score in enumerate(scores)]
+        found = classes_of(scores, labels, None if top_k == "best" else top_k)
+        return found[0] if top_k == "best" else found
 
     def _usual_function(self) -> str:
         config = self.model.config
         if config.problem_type == "regression":
             return "none"
         return "sigmoid" if config.problem_type == "multi_label_classification" or config.num_labels == 1 else "softmax"
-
-    @staticmethod
-    def _scores(logits: np.ndarray, function: str) -> np.ndarray:
-        if function == "none":
-            return logits
-        return softmax(logits) if function == "softmax" else np.exp(-np.logaddexp(0, -logits))
