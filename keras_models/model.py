@@ -194,7 +194,11 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if not set(inputs) & set(names):
             raise ValueError(f"{type(self).__name__} was called without inputs; it takes {', '.join(names)}.")
         self._check_length(inputs)
+        self.bare_model().check_inputs(inputs)
         return inputs
+
+    def check_inputs(self, inputs: dict[str, Any]):
+        """For bare models: raises ValueError where inputs, by name, are not what their layers can take."""
 
     def _prepare(self, name: str, value: Any) -> Any:
         if name in AS_GIVEN or isinstance(value, (bool, keras.KerasTensor)):

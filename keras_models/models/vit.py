@@ -78,6 +78,9 @@ class ViTModel(ViTPreTrainedModel):
         self.layernorm = nn.LayerNormalization(config.hidden_size, config.layer_norm_eps)
         self.pooler = vit_layers.Pooler(config) if add_pooling_layer else None
 
+    def check_inputs(self, inputs):
+        vit_layers.check_size(self.config, inputs)
+
     def call(self, pixel_values=None, bool_masked_pos=None, interpolate_pos_encoding=False):
         x = self.embeddings(pixel_values, bool_masked_pos, any_size=interpolate_pos_encoding)
         x = self.layernorm(self.encoder(x))

@@ -30,6 +30,17 @@ class PatchEmbeddings(nn.Layer):
         return self.projection(pixel_values)
 
 
+def check_size(config, inputs):
+    """Raises ValueError for pictures of another size than the configuration's, unless positions are interpolated."""
+    size = tuple(inputs["pixel_values"].shape[1:3]) if "pixel_values" in inputs else (None, None)
+    expected = nn.pair(config.image_size)
+    if not inputs.get("interpolate_pos_encoding") and None not in size and size != expected:
+        raise ValueError(
+            f"pixel_values has pictures of {size[0]} x {size[1]} pixels and the model takes {expected[0]} x "
+            f"{expected[1]}: resize them with the model's image processor, or pass interpolate_pos_encoding=True."
+        )
+
+
 def add_positions(x, table, prefix, grid, height, width):
     """Positions added to tokens; those of patches are resized to another grid where need be.
 
