@@ -81,7 +81,8 @@ _HOMES = {
     "HubError": "keras_models.hub",
     "ModelOutput": "keras_models.outputs",
     "PreTrainedModel": "keras_models.model",
-    **dict.fromkeys(["BatchFeature", "ImageProcessor", "load_image"], "keras_models.preprocessing.image"),
+    **dict.fromkeys(["CocoDetection", "ImageFolder"], "keras_models.training.data"),
+    **dict.fromkeys(["BatchFeature", "ImageProcessor", "load_image", "to_rgb"], "keras_models.preprocessing.image"),
     **dict.fromkeys(["KeyDataset", "Pipeline", "pipeline", "register_pipeline"], "keras_models.pipelines"),
 }
 

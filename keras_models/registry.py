@@ -214,7 +214,10 @@ def public_names() -> dict[str, str]:
     names = dict.fromkeys(["AutoConfig", *AUTO_CLASSES], "keras_models.auto")
     tokenizers = [f"{name}Tokenizer{end}" for name in TOKENIZERS for end in ("", "Fast")]
     names |= dict.fromkeys(tokenizers, "keras_models.preprocessing.tokenizer")
-    processors = ["AutoImageProcessor", *(f"{name}ImageProcessor" for name in IMAGE_PROCESSORS)]
+    processors = [
+        "AutoImageProcessor",
+        *(f"{name}ImageProcessor{end}" for name in IMAGE_PROCESSORS for end in ("", "Fast")),
+    ]
     names |= dict.fromkeys(processors, "keras_models.preprocessing.image")
     for row in ARCHITECTURES.values():
         module = f"keras_models.models.{row.file}"

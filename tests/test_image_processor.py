@@ -4,11 +4,13 @@ import copy
 import json
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_models import hub
 from keras_models.preprocessing import image as ours
 from tests import reference
 from tests.reference import image_processors as probe
@@ -366,6 +368,25 @@ def test_register(tmp_path, monkeypatch):
     assert type(ours.AutoImageProcessor.from_pretrained(tmp_path)) is MyImageProcessor
     write(tmp_path, preprocessor_config={"size": 6}, config={"model_type": "mine"})
     assert type(ours.AutoImageProcessor.from_pretrained(tmp_path)) is MyImageProcessor
+
+
+def test_pushed_files(monkeypatch):
+    pushed = {}
+
+    def push_folder(folder, repo_id, **options):
+        pushed[repo_id] = sorted(path.name for path in Path(folder).iterdir()), options
+        return "address"
+
+    monkeypatch.setattr(hub, "push_folder", push_folder)
+    assert ours.ViTImageProcessor().push_to_hub("me/mine", private=True) == "address"
+    assert pushed == {"me/mine": (["preprocessor_config.json"], {"private": True})}
+
+
+def test_a_configuration_chooses_where_no_file_does(tmp_path):
+    from keras_models.models.vit import ViTConfig
+
+    write(tmp_path, preprocessor_config={"size": 33})
+    assert type(ours.AutoImageProcessor.from_pretrained(tmp_path, config=ViTConfig())) is ours.ViTImageProcessor
 
 
 def test_a_real_checkpoints_processor(shared):

@@ -326,7 +326,7 @@ def scaling(steps: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
         scale = scale * steps.rescale_factor
     if steps.do_normalize:
         std = np.asarray(steps.image_std, np.float64)
-        scale, offset = scale / std, -np.asarray(steps.image_mean, np.float64) / std
+        scale, offset = scale / std, offset - np.asarray(steps.image_mean, np.float64) / std
     return scale.astype(np.float32), offset.astype(np.float32)
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 LAYOUTS = ("channels_first", "channels_last")
 _ORIENTATION = 0x0112  # the EXIF tag
+_STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)  # what decoders raise
 
 
@@ -56,7 +57,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode in RGB; grey values of more than 8 bits are scaled down.
 
     Raises:
-        ValueError: the picture has no pixels, its mode has no way to RGB, or its values are in no known range.
+        ValueError: the picture has no pixels, or its values are in no known range.
     """
     if not (image.width and image.height):
         raise ValueError(f"The picture has no pixels (it is {image.width} wide, {image.height} high): pass another.")
@@ -64,10 +65,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(to_bytes(_three_channels(np.asarray(image)))[0])
-    try:
-        return (image.convert("RGBA") if image.mode == "RGBa" else image).convert("RGB")
-    except ValueError as error:
-        raise ValueError(f"Pillow cannot convert a picture of mode {image.mode!r} to RGB: convert it first.") from error
+    # Pillow has no way to RGB from premultiplied transparency, and warns of that of palettes.
+    straight = "RGBA" if image.mode == "P" and "transparency" in image.info else _STRAIGHT.get(image.mode)
+    return (image.convert(straight) if straight else image).convert("RGB")
 
 
 def as_picture(item: Any, input_data_format: str | None = None) -> Image.Image | np.ndarray:

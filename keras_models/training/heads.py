@@ -14,6 +14,8 @@ from keras_models import losses
 from keras_models.checkpoint.names import entries
 from keras_models.outputs import ModelOutput
 
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+
 
 class HeadTraining:
     """Mixin before keras.Model: trains a model with its head's own loss, on what preprocessors return."""
@@ -94,7 +96,9 @@ class HeadTraining:
             y = {name: to_array(name, value) for name, value in y.items()}
         elif isinstance(y, (list, np.ndarray)):
             y = to_array("y", y)
-            if type(self).__name__.endswith(("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")):
+            if type(self).__name__.endswith(
+                ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+            ):
                 check_classes(y, self.config.num_labels)
         return x, y
 

@@ -85,6 +85,7 @@ def read_back(into, source, pictures):
 
 def annotated(folder, pictures, annotations, settings, options):
     """Labels of annotated pictures, one file a picture."""
+    folder = Path(folder)
     processor = _processor("DetrImageProcessor", settings)
     options = {"return_tensors": "np"} | options
     outputs = processor([picture(spec) for spec in pictures], annotations=annotations, **options)

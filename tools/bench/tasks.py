@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.bench import vision
+
 SHAPES = {"1x128": (1, 128), "8x128": (8, 128)}
 FLOPS_PER_TOKEN = 2 * (85_054_464 + 590_592 / 128 + 12 * 2 * 128 * 768)  # BERT-base at length 128: products only
 
@@ -227,6 +229,8 @@ def start_generate(name: str, folder: Path) -> Callable[[], dict]:
 
 
 MEASURES = {
+    **{task: Measure(vision.make(task), vision.start(task)) for task in vision.MODELS},
+    "photos": Measure(vision.make_photos, vision.start_photos),
     "generate": Measure(make_gpt2, start_generate),
     "forward": Measure(make_bert, start_forward),
     "load": Measure(make_bert, start_load, fresh_process=True),
