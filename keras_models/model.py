@@ -35,6 +35,7 @@ RECORDS = {
     "output_attentions": ("attentions", "decoder_attentions", "cross_attentions", "encoder_attentions"),
 }  # fmt: skip
 AS_GIVEN = ("past_key_values", "logits_to_keep")  # inputs that are no tensors
+REAL_SIZE = "real_size"  # what a program for padded pictures gets beside them
 PICTURES = {"pixel_values": 4}  # inputs that are pictures, with their number of axes
 UNNEEDED = ("token_type_ids",)  # what a tokenizer of another architecture may return, and a model may do without
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -74,6 +75,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     config_class: ClassVar[type[Config]]
     starts_decoder: ClassVar[bool] = True  # whether generation puts decoder_start_token_id before decoder_input_ids
     base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
+    picture_stride: ClassVar[int] = 0  # of networks for pictures of any size that `nn.real_size` serves: their largest
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
     optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
 
@@ -96,6 +98,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         # Past Keras' tracking, which would wrap what they hold.
         self.__dict__["_compiled_forwards"] = {}
         self.__dict__["_batch_sizes"] = {}
+        self.__dict__["_picture_sizes"] = []
         self._pretrained = False
         nn.set_initializer_range(getattr(config, "initializer_range", 0.02))
 
@@ -263,7 +266,11 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if not runtime.PAD_LENGTHS:
             return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
         if "input_ids" not in inputs:
-            return self._infer_padded_batch(forward, inputs)
+            padded = None if any(flags.values()) else self._pad_pictures(inputs)
+            if padded is None:
+                return self._infer_padded_batch(forward, inputs)
+            sizes = (inputs["pixel_values"].shape[1:3], padded["pixel_values"].shape[1:3])
+            return self.cut_pictures(self._infer_padded_batch(forward, padded), *sizes)
         padded = self._pad_to_bucket(inputs)
         if padded is None:
             return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
@@ -277,12 +284,42 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         batch = self._usual_batch(shapes, rows)
         if batch != rows:
             more = [(0, batch - rows)]
-            inputs = {
+            inputs = inputs | {
                 name: np.pad(ops.convert_to_numpy(value), more + [(0, 0)] * (len(value.shape) - 1), mode="edge")
                 for name, value in inputs.items()
+                if name != REAL_SIZE
             }
         outputs = keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
         return keras.tree.map_structure(lambda array: array[:rows], outputs) if batch != rows else outputs
+
+    def _pad_pictures(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Pictures padded to a size that has been compiled before or serves for others later; None if that is no use.
+
+        The first size is met closely, for those who only have one; further ones are rounded up more, to be few.
+        """
+        if not self.picture_stride or set(inputs) - {"pixel_values", "pixel_mask"}:
+            return None
+        mask = inputs.get("pixel_mask")
+        if mask is not None and not np.all(ops.convert_to_numpy(mask)):
+            return None  # padded already, which is not the same: see nn.real_size
+        pictures = ops.convert_to_numpy(inputs["pixel_values"])
+        height, width = pictures.shape[1:3]
+        fitting = [each for each in self._picture_sizes if height <= each[0] and width <= each[1]]
+        target = min(fitting, key=lambda size: size[0] * size[1], default=None)
+        if target is None or target[0] * target[1] > 1.25 * height * width:
+            step = self.picture_stride * (4 if self._picture_sizes else 1)
+            target = (-(-height // step) * step, -(-width // step) * step)
+            self._picture_sizes.append(target)
+        more = [(0, 0), (0, target[0] - height), (0, target[1] - width)]
+        return {
+            "pixel_values": np.pad(pictures, [*more, (0, 0)]),
+            "pixel_mask": np.pad(np.ones(pictures.shape[:3], "int32"), more),
+            REAL_SIZE: np.array([height, width], "int32"),
+        }
+
+    def cut_pictures(self, outputs: ModelOutput, size: tuple[int, int], padded: tuple[int, int]) -> ModelOutput:
+        """For subclasses with a `picture_stride`: outputs for padded pictures as those for pictures of `size`."""
+        return outputs
 
     def _usual_batch(self, shapes: tuple, rows: int) -> int:
         """The size of a batch up to twice as large that has been compiled for these shapes, else the batch's own."""
@@ -296,8 +333,17 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if key not in self._compiled_forwards:
             for stale in [old for old in self._compiled_forwards if old[1] != key[1]]:
                 del self._compiled_forwards[stale]
-            self._compiled_forwards[key] = runtime.compile_forward(self, dict(flags))
+            self._compiled_forwards[key] = runtime.compile_forward(self, functools.partial(self._call, dict(flags)))
         return self._compiled_forwards[key]
+
+    def _call(self, flags: dict[str, bool], inputs: dict[str, Any]) -> ModelOutput:
+        """A call from inside of a compiled program."""
+        size = inputs.get(REAL_SIZE)
+        if size is None:
+            return self(**inputs, **flags)
+        inputs = {name: value for name, value in inputs.items() if name != REAL_SIZE}
+        with nn.real_size(size, tuple(inputs["pixel_values"].shape[1:3])):
+            return self(**inputs, **flags)
 
     def _pad_to_bucket(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """The inputs padded to the next size of a bucket, or None where they have that size or are not plain texts."""

@@ -31,6 +31,7 @@ def bump_structure_version():
 
 class _Settings(threading.local):
     initializer_range = 0.02
+    real_size: tuple[Any, tuple[int, int]] | None = None
     records: dict[str, list] | None = None
 
 
@@ -228,6 +229,7 @@ class Conv2D(BareCall, keras.layers.Conv2D):
 
     def convolve(self, x, kernel, bias):
         """The convolution with a kernel and a bias that stand in for the layer's own."""
+        x = without_padding(x) if any(map(any, self.pads)) else x
         return runtime.conv2d(x, kernel, bias, self.strides, self.pads, self.dilation_rate, self.groups)
 
 
@@ -291,6 +293,18 @@ class GroupNormalization(BareCall, keras.layers.GroupNormalization):
     def __init__(self, groups: int, size: int, epsilon: float = 1e-5):
         super().__init__(groups, epsilon=epsilon)
         self.build((None, None, None, size))
+
+    def call(self, inputs):
+        if _settings.real_size is None:
+            return super().call(inputs)
+        batch, height, width = ops.shape(inputs)[:3]
+        x = runtime.reshape(inputs, (batch, height, width, self.groups, inputs.shape[3] // self.groups))
+        real = ops.cast(is_real(height, width), x.dtype)[None, :, :, None, None]
+        count = ops.sum(real) * x.shape[4]
+        mean = ops.sum(x * real, axis=(1, 2, 4), keepdims=True) / count
+        variance = ops.sum(ops.square(x - mean) * real, axis=(1, 2, 4), keepdims=True) / count
+        x = runtime.reshape((x - mean) * ops.rsqrt(variance + self.epsilon), ops.shape(inputs))
+        return x * ops.cast(self.gamma, x.dtype) + ops.cast(self.beta, x.dtype)
 
 
 class DropPath(Layer):
@@ -544,12 +558,47 @@ def resize(x, size, method: str = "bilinear", align_corners: bool = False):
 
 def max_pool(x, size: int, strides: int, padding: int = 0):
     """The largest number in each window of (batch, height, width, channels); borders are padded with nothing."""
+    x = without_padding(x, fill=-math.inf)
     return runtime.max_pool(x, pair(size), pair(strides), tuple((each, each) for each in pair(padding)))
 
 
 def sizes(x):
     """Height and width of (batch, height, width, channels), integers where they are known."""
     return tuple(ops.shape(x)[1:3])
+
+
+@contextmanager
+def real_size(size, padded: tuple[int, int]) -> Iterator[None]:
+    """Within it, pictures of `padded` size stand for smaller ones, whose results they give.
+
+    They have been padded at the bottom and on the right, so that a program for one size serves for others. What the
+    padding became inside a network must look like the border that it hides: zeros to convolutions, nothing to pooling.
+
+    Args:
+        size: (height, width) of the real pictures, a tensor.
+        padded: of the padded ones, multiples of every stride in the network.
+    """
+    before, _settings.real_size = _settings.real_size, (size, padded)
+    try:
+        yield
+    finally:
+        _settings.real_size = before
+
+
+def is_real(height: int, width: int):
+    """Which places of a feature map (height, width) are no padding; see `real_size`."""
+    size, padded = _settings.real_size
+    rows, columns = (
+        ops.arange(length) < -(-size[axis] // (padded[axis] // length)) for axis, length in enumerate((height, width))
+    )
+    return ops.logical_and(rows[:, None], columns[None, :])
+
+
+def without_padding(x, fill: float = 0.0):
+    """(batch, height, width, channels) with `fill` in the place of padding; see `real_size`."""
+    if _settings.real_size is None:
+        return x
+    return ops.where(is_real(*x.shape[1:3])[None, :, :, None], x, ops.cast(fill, x.dtype))
 
 
 def to_sequence(x):

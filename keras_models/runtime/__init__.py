@@ -40,7 +40,7 @@ host_call: Callable = (
 adopt: Callable = (
     _backend.adopt
 )  # (stored tensor, axes or None, variable) -> a value for a variable, with the fewest copies
-compile_forward: Callable = _backend.compile_forward  # (model, flags) -> function of a dictionary of tensors
+compile_forward: Callable = _backend.compile_forward  # (model, function of a dictionary of tensors) -> compiled
 PAD_LENGTHS: bool = _backend.PAD_LENGTHS  # whether every new shape compiles anew, so that lengths go in buckets
 
 # Generation. Caches are (batch, heads, capacity, size).

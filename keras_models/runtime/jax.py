@@ -114,14 +114,14 @@ def adopt(tensor, axes, variable):
     return jax.device_put(tensor.read(dtype=variable.dtype, axes=axes))
 
 
-def compile_forward(model, flags):
-    """A function of a dictionary of tensors: the model's forward pass as one compiled program per input shape."""
+def compile_forward(model, call):
+    """`call`, a function of a dictionary of tensors, as one compiled program per input shape."""
     variables = model.variables
 
     @jax.jit
     def forward(values, inputs):
         with keras.StatelessScope(zip(variables, values, strict=True)):
-            return model(**inputs, **flags)
+            return call(inputs)
 
     return lambda inputs: forward([variable.value for variable in variables], inputs)
 

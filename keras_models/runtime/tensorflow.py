@@ -62,12 +62,12 @@ def adopt(tensor, axes, variable):
     return tf.convert_to_tensor(array)  # bfloat16 and its like, which NumPy cannot hand over
 
 
-def compile_forward(model, flags):
-    """A function of a dictionary of tensors: the model's forward pass as a graph, traced anew only for new ranks."""
+def compile_forward(model, call):
+    """`call`, a function of a dictionary of tensors, as a graph, traced anew only for new ranks."""
 
     @tf.function(reduce_retracing=True, autograph=False)
     def forward(inputs):
-        return model(**inputs, **flags)
+        return call(inputs)
 
     return forward
 

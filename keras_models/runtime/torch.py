@@ -134,12 +134,12 @@ def _from_numpy(array):
     return torch.from_numpy(array)
 
 
-def compile_forward(model, flags):
-    """A function of a dictionary of tensors: the model's forward pass in inference mode."""
+def compile_forward(model, call):
+    """`call`, a function of a dictionary of tensors: the model's forward pass in inference mode."""
 
     def forward(inputs):
         with torch.inference_mode():
-            return model(**inputs, **flags)
+            return call(inputs)
 
     return forward
 
