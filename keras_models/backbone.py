@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from keras_models.auto import AutoBackbone, config_class
 from keras_models.config import Config, nearest
@@ -50,6 +50,13 @@ class BackboneConfig(Config):
             raise ValueError(
                 f"out_features={self.out_features} and out_indices={self.out_indices} name different stages: drop one."
             )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **overrides: Any) -> Self:
+        """See `Config.from_dict`; names given to a call replace the numbers in the file, and the other way round."""
+        if ("out_features" in overrides) != ("out_indices" in overrides):
+            values = {key: value for key, value in values.items() if key not in ("out_features", "out_indices")}
+        return super().from_dict(values, **overrides)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of config.json, the names of all stages included."""

@@ -238,7 +238,7 @@ class BatchNormalization(BareCall, keras.layers.BatchNormalization):
 
     def __init__(self, size: int, epsilon: float = 1e-5):
         super().__init__(momentum=0.9, epsilon=epsilon)
-        self.build((None, size))
+        self.build((None, None, None, size))
 
     def scale_and_offset(self):
         """What inference multiplies with and adds."""

@@ -82,6 +82,8 @@ def forward(architecture, checkpoint, inputs):
 
 def _outputs(model, arrays):
     flags = {"output_hidden_states": True, "output_attentions": True}
+    if type(model).__name__.startswith("ResNet"):
+        del flags["output_attentions"]  # it has none, and does not take the question
     with torch.no_grad():
         outputs = model(**_tensors(arrays), **flags)
     return dict(_parts(outputs))
