@@ -105,6 +105,6 @@ def backbone_config(values: Config | dict[str, Any], **defaults: Any) -> Config:
     return config_class(values["model_type"]).from_dict({**defaults, **values})
 
 
-def build_backbone(config: Config) -> PreTrainedModel:
-    """The backbone of a configuration, with fresh weights."""
-    return AutoBackbone._class_for(config)(config)
+def build_backbone(config: Config, **options: Any) -> PreTrainedModel:
+    """The backbone of a configuration, with fresh weights; options are those of its class."""
+    return AutoBackbone._class_for(config)(config, **options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_models import nn
+
 IGNORE = -100  # the label of a position that does not count
 
 
@@ -35,12 +37,16 @@ def binary_cross_entropy(logits, labels, mask=None):
 
     All are of one shape.
     """
-    labels = ops.cast(labels, logits.dtype)
-    losses = ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
+    losses = binary_cross_entropy_per_element(logits, ops.cast(labels, logits.dtype))
     if mask is None:
         return ops.mean(losses)
     counted = ops.cast(ops.equal(mask, 1), losses.dtype)
     return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)
+
+
+def binary_cross_entropy_per_element(logits, labels):
+    """Binary cross entropy of each logit against its label between 0 and 1."""
+    return ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
 
 
 def mean_squared_error(predictions, labels):
@@ -89,6 +95,34 @@ def sequence_classification(logits, labels, config):
         f"Unknown problem_type {kind!r} in the configuration: use 'regression', 'single_label_classification' "
         "or 'multi_label_classification'."
     )
+
+
+def semantic_segmentation(logits, labels, ignore: int):
+    """Mean cross entropy of the classes of pixels; with a single class, binary cross entropy.
+
+    Args:
+        logits: (batch, height / n, width / n, classes), resized to the labels.
+        labels: (batch, height, width).
+        ignore: the label of pixels that do not count; in the mean of the binary cross entropy they do, as zeros.
+
+    Raises:
+        ValueError: the labels have no height and width.
+    """
+    if len(labels.shape) != 3:
+        raise ValueError(f"labels has the shape {tuple(labels.shape)}, but must be (batch, height, width), by pixel.")
+    logits = at_labels(logits, labels)
+    if logits.shape[-1] > 1:
+        return cross_entropy(logits, labels, ignore)
+    counted = ops.cast(ops.logical_and(labels >= 0, labels != ignore), logits.dtype)
+    losses = binary_cross_entropy_per_element(ops.squeeze(logits, -1), ops.cast(labels, logits.dtype))
+    return ops.mean(losses * counted)
+
+
+def at_labels(logits, labels):
+    """Logits (batch, h, w, classes) resized to the pixels of labels (batch, height, width); others as they are."""
+    if len(logits.shape) != 4 or len(labels.shape) != 3:
+        return logits
+    return nn.resize(logits, ops.shape(labels)[1:3])
 
 
 def question_answering(start_logits, end_logits, start_positions, end_positions):

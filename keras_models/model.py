@@ -100,6 +100,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         self.__dict__["_batch_sizes"] = {}
         self.__dict__["_picture_sizes"] = []
         self._pretrained = False
+        if self.calls_host:
+            self.supports_jit = runtime.HOST_CALLS_COMPILE
         nn.set_initializer_range(getattr(config, "initializer_range", 0.02))
 
     built = nn.Layer.built
@@ -131,8 +133,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             cache.advance()
             outputs["past_key_values"] = cache
         if labels:
-            check_labels(outputs, labels)
-            labels = {name: ops.convert_to_tensor(value) for name, value in labels.items()}
+            check_labels(outputs, labels, self.ignored_label)
+            labels = keras.tree.map_structure(ops.convert_to_tensor, labels)
             loss = self.compute_head_loss(outputs, inputs, **labels)
             outputs = ModelOutput(**(loss if isinstance(loss, dict) else {"loss": loss}), **outputs)
         return outputs
@@ -206,6 +208,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     def _prepare(self, name: str, value: Any) -> Any:
         if name in AS_GIVEN or isinstance(value, (bool, keras.KerasTensor)):
             return value
+        if name == "labels":
+            return value if ops.is_tensor(value) else self.pack_labels(value)
         if name in PICTURES:
             return self._prepare_pictures(name, value)
         if ops.is_tensor(value):
@@ -265,7 +269,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         forward = self._forward(tuple({**flags, **switches}.items()))
         if not runtime.PAD_LENGTHS:
             return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
-        if "input_ids" not in inputs:
+        if "pixel_values" in inputs and not any(isinstance(value, (tuple, dict)) for value in inputs.values()):
             padded = None if any(flags.values()) else self._pad_pictures(inputs)
             if padded is None:
                 return self._infer_padded_batch(forward, inputs)

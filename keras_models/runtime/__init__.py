@@ -35,6 +35,7 @@ resize: Callable = _backend.resize  # (x, (height, width), method, align_corners
 host_call: Callable = (
     _backend.host_call
 )  # (function of arrays, [(shape, dtype)], *tensors) -> tensors, without gradients
+HOST_CALLS_COMPILE: bool = _backend.HOST_CALLS_COMPILE  # whether host_call may stand inside what XLA compiles
 
 # Memory and calls.
 adopt: Callable = (

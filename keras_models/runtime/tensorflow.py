@@ -23,14 +23,15 @@ from keras_models.runtime.stock import (
 )
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
-    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "conv2d", "embedding",
-    "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape", "resize", "rms_norm",
-    "table_product", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
+    "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
+    "conv2d", "embedding", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape",
+    "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
 CACHE_IN_PLACE = False
+HOST_CALLS_COMPILE = False
 
 
 def conv2d(x, kernel, bias, strides, pads, dilation, groups):
@@ -51,6 +52,7 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups):
 def host_call(function, results, *tensors):
     """`function` of NumPy arrays, run by Python in the middle of a graph; no gradients flow through it."""
     found = tf.numpy_function(function, [tf.stop_gradient(each) for each in tensors], [dtype for _, dtype in results])
+    found = found if isinstance(found, list) else [found]  # what it makes of a list of one, but not in graphs
     return [tf.ensure_shape(each, shape) for each, (shape, _) in zip(found, results, strict=True)]
 
 

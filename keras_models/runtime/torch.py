@@ -14,14 +14,15 @@ from torch.utils import _pytree
 from keras_models.outputs import ModelOutput
 
 __all__ = [
-    "CACHE_IN_PLACE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow", "cache_pack", "cache_read",
-    "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program", "conv2d", "embedding",
-    "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape", "resize", "rms_norm",
-    "table_product", "while_loop", "write_column",
+    "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
+    "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
+    "conv2d", "embedding", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape",
+    "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
 CACHE_IN_PLACE = True
+HOST_CALLS_COMPILE = True
 
 _pytree.register_pytree_node(
     ModelOutput,

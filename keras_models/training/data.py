@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_models.config import read_json
+from keras_models.losses_detection import pack_targets
 from keras_models.preprocessing.image import ImageProcessor, load_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -130,8 +131,9 @@ def _pictures(folder: Path) -> list[Path]:
 class CocoDetection(_Pictures):
     """Pictures with objects marked in COCO's format, as the `fit` of a detector takes them.
 
-    A batch is the inputs with `labels`, what the image processor makes of the annotations. On JAX every size of a batch
-    is compiled for itself: give the processor a `pad_size`, or a `size` of exact height and width.
+    A batch is the inputs with `labels`, what the image processor makes of the annotations, packed into arrays. On JAX
+    every size of a batch is compiled for itself: give the processor a `pad_size`, or a `size` of exact height and
+    width.
 
     Args:
         folder: where the pictures are.
@@ -180,4 +182,6 @@ class CocoDetection(_Pictures):
         chosen = [self.images[each] for each in numbers]
         pictures = [self.read(self.folder / each["file_name"]) for each in chosen]
         marked = [{"image_id": each["id"], "annotations": self.objects[each["id"]]} for each in chosen]
-        return (dict(self.processor(pictures, annotations=marked, return_tensors="np")),)
+        inputs = dict(self.processor(pictures, annotations=marked, return_tensors="np"))
+        most = max(map(len, self.objects.values()), default=1)
+        return (inputs | {"labels": pack_targets(inputs["labels"], max(self.id2label) + 1, slots=most)},)

@@ -14,13 +14,21 @@ from keras_models import losses
 from keras_models.checkpoint.names import entries
 from keras_models.outputs import ModelOutput
 
-_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
+_CLASSIFIERS = (
+    "ForSequenceClassification", "ForTokenClassification", "ForImageClassification", "ForSemanticSegmentation"
+)  # fmt: skip
 
 
 class HeadTraining:
     """Mixin before keras.Model: trains a model with its head's own loss, on what preprocessors return."""
 
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
+    calls_host: ClassVar[bool] = False  # whether the loss needs Python in the middle of its computation
+
+    @property
+    def ignored_label(self) -> int:
+        """The label of a position that counts neither in the loss nor in weighted metrics."""
+        return losses.IGNORE
 
     def head_loss(self, outputs: ModelOutput, **labels: Any) -> Any:
         """The loss of this head, a scalar tensor; takes the labels by the names in `label_names`.
@@ -28,6 +36,10 @@ class HeadTraining:
         A head with several losses returns them by the names of its outputs; training adds them up.
         """
         raise TypeError(f"{type(self).__name__} has no head with a loss: use one of the ...For... classes.")
+
+    def pack_labels(self, labels: Any) -> Any:
+        """For heads whose labels are not one array: the `labels` that a user gives as a dictionary of arrays."""
+        return to_array("labels", labels)
 
     def compute_head_loss(self, outputs: ModelOutput, inputs: Any = None, **labels: Any) -> Any:
         """`head_loss` after checking that all labels it needs are there; it also gets the inputs that it names."""
@@ -88,25 +100,32 @@ class HeadTraining:
     def _training_arrays(self, x: Any, y: Any = None) -> tuple[Any, Any]:
         """Encodings, lists and lists of numbers as dictionaries of arrays; datasets and generators as they are."""
         if isinstance(x, Mapping):
-            x = {name: to_array(name, value) for name, value in x.items() if value is not None}
+            x = {name: self._training_array(name, value) for name, value in x.items() if value is not None}
             self._check_length(x)
+        if isinstance(y, list) and y and isinstance(y[0], Mapping):
+            y = {"labels": y}  # a dictionary for each sample
         if y is not None and isinstance(x, Mapping) and self.config.is_encoder_decoder and self.label_names:
-            x |= {name: to_array(name, value) for name, value in self._named_labels(y).items()}
+            x |= {name: self._training_array(name, value) for name, value in self._named_labels(y).items()}
+            y = None
         if isinstance(y, Mapping):
-            y = {name: to_array(name, value) for name, value in y.items()}
+            y = {name: self._training_array(name, value) for name, value in y.items()}
         elif isinstance(y, (list, np.ndarray)):
-            y = to_array("y", y)
-            if type(self).__name__.endswith(
-                ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
-            ):
-                check_classes(y, self.config.num_labels)
+            y = self._checked(to_array("y", y))
         return x, y
+
+    def _training_array(self, name: str, value: Any) -> Any:
+        return self._checked(self.pack_labels(value)) if name == "labels" else to_array(name, value)
+
+    def _checked(self, labels: Any) -> Any:
+        if type(self).__name__.endswith(_CLASSIFIERS):
+            check_classes(labels, self.config.num_labels, self.ignored_label)
+        return labels
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss given to `compile`, on the logits; else the head's own, which labels inside x have brought along."""
         y = self._labels(x, y)
         if self._compile_loss is not None:
-            return super().compute_loss(x, y, _logits(y_pred), sample_weight, training)
+            return super().compute_loss(x, y, _logits(y_pred, y), sample_weight, training)
         if sample_weight is not None:
             raise ValueError(
                 f"{type(self).__name__}'s own loss takes no sample or class weights: give compile(loss=...) another."
@@ -118,16 +137,17 @@ class HeadTraining:
                     f"{type(self).__name__} got no labels: pass y, or {' and '.join(self.label_names)} in x."
                 )
             found = self.compute_head_loss(y_pred, x, **self._named_labels(y))
-        parts = list(found.values()) if isinstance(found, dict) else [found]
+        found = found if isinstance(found, dict) else {"loss": found}
+        parts = [value for name, value in found.items() if name in ("loss", "mc_loss")]
         return sum(parts[1:] + [ops.sum(each) for each in self.losses], start=parts[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics such as "accuracy" see the logits and the labels; weighted metrics leave out labels of -100."""
+        """Metrics such as "accuracy" see the logits and the labels; weighted metrics leave out the `ignored_label`."""
         y = self._labels(x, y)
         ignorable = y is not None and not isinstance(y, (Mapping, tuple, list)) and len(y.shape) > 1
         if sample_weight is None and ignorable and keras.backend.is_int_dtype(y.dtype):
-            sample_weight = ops.cast(ops.not_equal(y, losses.IGNORE), "float32")
-        return super().compute_metrics(x, y, _logits(y_pred), sample_weight)
+            sample_weight = ops.cast(ops.not_equal(y, self.ignored_label), "float32")
+        return super().compute_metrics(x, y, _logits(y_pred, y), sample_weight)
 
     def _labels(self, x: Any, y: Any) -> Any:
         if y is not None or not isinstance(x, Mapping):
@@ -190,11 +210,11 @@ def to_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def check_classes(labels: np.ndarray, count: int):
-    """Raises ValueError for a class that the head does not have."""
+def check_classes(labels: np.ndarray, count: int, ignored: int):
+    """Raises ValueError for a class that the head does not have, and that is not the one to be ignored."""
     if count < 2 or labels.dtype.kind not in "iu":  # a regression, or probabilities
         return
-    wrong = labels[(labels >= count) | ((labels < 0) & (labels != losses.IGNORE))]
+    wrong = labels[((labels >= count) | (labels < 0)) & (labels != ignored)]
     if wrong.size:
         raise ValueError(
             f"Label {wrong.flat[0]} is out of range: the model has {count} classes, 0 to {count - 1}; "
@@ -202,12 +222,14 @@ def check_classes(labels: np.ndarray, count: int):
         )
 
 
-def check_labels(outputs: ModelOutput, labels: dict[str, Any]):
+def check_labels(outputs: ModelOutput, labels: dict[str, Any], ignored: int):
     """Raises ValueError for a class that is none of those the logits are for."""
     logits, classes = outputs.get("logits"), labels.get("labels")
     if logits is not None and isinstance(classes, np.ndarray) and classes.ndim == len(logits.shape) - 1:
-        check_classes(classes, logits.shape[-1])
+        check_classes(classes, logits.shape[-1], ignored)
 
 
-def _logits(outputs: Any) -> Any:
-    return outputs.get("logits", outputs) if isinstance(outputs, ModelOutput) else outputs
+def _logits(outputs: Any, labels: Any) -> Any:
+    if not isinstance(outputs, ModelOutput) or "logits" not in outputs:
+        return outputs
+    return losses.at_labels(outputs["logits"], labels) if hasattr(labels, "shape") else outputs["logits"]

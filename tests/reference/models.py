@@ -28,13 +28,15 @@ def checkpoint(folder, architecture, config, inputs, labels=None, save=None, see
     np.savez(folder / "outputs.npz", **_outputs(model, arrays))
     losses = {}
     for index, each in enumerate([labels] if isinstance(labels, dict) else labels or []):
-        targets = {name: _array(spec, generator) for name, spec in each.items()}
-        np.savez(folder / f"labels-{index}.npz", **targets)
+        targets = {name: _label(spec, generator) for name, spec in each.items()}
+        np.savez(folder / f"labels-{index}.npz", **dict(_parts(targets)))
         model.zero_grad()
         model.config.problem_type = config.get("problem_type")
-        loss = model(**_tensors(arrays), **_tensors(targets)).loss
-        loss.backward()
-        losses[f"loss-{index}"] = loss.detach().numpy()
+        outputs = model(**_tensors(arrays), **_tensors(targets))
+        outputs.loss.backward()
+        losses[f"loss-{index}"] = outputs.loss.detach().numpy()
+        more = {name: outputs[name] for name in ("loss_dict", "auxiliary_outputs") if name in outputs}
+        losses |= {f"{name}-{index}": value for name, value in _parts(more)}
         if index == 0:
             if _uses_batch_statistics(model):  # as training does
                 model.zero_grad()
@@ -93,16 +95,27 @@ def _parts(outputs, prefix=""):
     """(name, array) of all tensors; the parts of tuples and dictionaries are called name.0, name.key."""
     for name, value in outputs.items() if hasattr(outputs, "items") else enumerate(outputs):
         if isinstance(value, torch.Tensor):
-            yield f"{prefix}{name}", value.numpy()
+            yield f"{prefix}{name}", value.detach().numpy()
+        elif isinstance(value, np.ndarray):
+            yield f"{prefix}{name}", value
         elif isinstance(value, (tuple, list, dict)):
             yield from _parts(value, f"{prefix}{name}.")
 
 
 def _tensors(arrays):
-    return {
-        name: bool(array) if array.dtype == bool and array.ndim == 0 else torch.from_numpy(np.asarray(array))
-        for name, array in arrays.items()
-    }
+    return {name: _tensor(array) for name, array in arrays.items()}
+
+
+def _tensor(value):
+    if isinstance(value, list):  # a dictionary of arrays for each picture
+        return [_tensors(each) for each in value]
+    return bool(value) if value.dtype == bool and value.ndim == 0 else torch.from_numpy(np.asarray(value))
+
+
+def _label(spec, generator):
+    if isinstance(spec, list) and spec and isinstance(spec[0], dict):
+        return [{name: _array(each, generator) for name, each in picture.items()} for picture in spec]
+    return _array(spec, generator)
 
 
 def _array(spec, generator):
