@@ -209,8 +209,7 @@ def draw_attention(
             f"The attention has the shape {values.shape}: pass (heads, tokens, tokens) of one picture and layer, as "
             "outputs.attentions[-1][0] is, or a map (height, width)."
         )
-    small = Image.fromarray(_stretched(values))
-    heat = np.asarray(small.resize(canvas.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    heat = _resized(_stretched(values), canvas.size)
     # Where there is no attention there is no colour: the picture shows through, darker.
     opacity = 0.75 * np.sqrt(heat)[..., None]
     pixels = 0.65 * np.asarray(canvas, "float32") * (1 - opacity) + _heat(heat) * opacity
@@ -234,16 +233,14 @@ def draw_depth(depth: Any, image: Any = None) -> Image.Image:
     values = _array(depth)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"The depth has the shape {values.shape}: pass (height, width), that of one picture.")
-    pixels = _heat(_stretched(values))
-    pixels[~np.isfinite(values)] = GREY
-    colored = Image.fromarray(pixels)
-    if image is None:
-        return colored
-    canvas = _picture(image)
-    sheet = Image.new("RGB", (2 * canvas.width, canvas.height))
-    sheet.paste(canvas, (0, 0))
-    sheet.paste(colored.resize(canvas.size, Image.Resampling.BICUBIC), (canvas.width, 0))
-    return sheet
+    canvas = None if image is None else _picture(image)
+    unknown, values = ~np.isfinite(values), _stretched(values)
+    if canvas:
+        unknown = np.asarray(Image.fromarray(unknown).resize(canvas.size, Image.Resampling.NEAREST))
+        values = _resized(values, canvas.size)
+    pixels = _heat(values)
+    pixels[unknown] = GREY
+    return Image.fromarray(np.hstack([canvas, pixels]) if canvas else pixels)
 
 
 # What comes in ------------------------------------------------------------------------------------------------------
@@ -398,6 +395,11 @@ def _stretched(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(scaled, nan=0, posinf=0, neginf=0)
 
 
+def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values from 0 to 1 for each pixel of a picture."""
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+
+
 def _heat(values: np.ndarray) -> np.ndarray:
     """Colours of values from 0 to 1: (height, width) -> bytes (height, width, 3)."""
     steps = np.linspace(0, 255, len(HEAT))
@@ -481,8 +483,8 @@ def _caption(label: str, score: float | None, font: ImageFont.FreeTypeFont, box:
     if height > size[1]:
         return ""
     room = min(size[0], max(box.right - box.left, size[0] // 2, 8 * font.size)) - frame
-    if font.getlength(_clean(label) + tail) <= room:
-        return _clean(label) + tail
+    if font.getlength(whole := _clean(label + tail)) <= room:
+        return whole
     # Where space is short, a label without its score tells more than a score with three letters of a label.
     rest = room - font.getlength(tail)
     return _shortened(label, font, rest) + tail if rest >= 4 * font.size else _shortened(label, font, room)
