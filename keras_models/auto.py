@@ -131,7 +131,12 @@ class _AutoModel:
             has = ", ".join(name for name, head in AUTO_CLASSES.items() if head in heads)
             raise ValueError(f"{config.model_type!r} has no class for {cls.__name__}; use one of: {has or 'none'}.")
         found = heads[cls.head]
-        return getattr(import_module(_module(config.model_type)), found) if isinstance(found, str) else found
+        if not isinstance(found, str):
+            return found
+        named = architectures(config.architectures)
+        variants = ARCHITECTURES[config.model_type].variants.items()
+        found = next((name for name, head in variants if head == cls.head and name in named), found)
+        return getattr(import_module(_module(config.model_type)), found)
 
 
 for _name, _head in AUTO_CLASSES.items():
@@ -168,7 +173,7 @@ def model_type_of(values: dict[str, Any], source: str | os.PathLike[str]) -> str
         return values["model_type"]
     named = architectures(values.get("architectures"))
     for model_type in {**ARCHITECTURES, **_models}:
-        if named & {_name_of(each) for each in heads_for(model_type).values()}:
+        if named & {name for name, _ in _heads_by_name(model_type)}:
             return model_type
     raise ValueError(
         f"config.json of {source} does not tell its architecture: add a model_type, one of {', '.join(ARCHITECTURES)}."
@@ -181,8 +186,8 @@ def heads_of(classes: Iterable[str]) -> set[str]:
     return {
         head
         for model_type in {**ARCHITECTURES, **_models}
-        for head, found in heads_for(model_type).items()
-        if _name_of(found) in names
+        for name, head in _heads_by_name(model_type)
+        if name in names
     }
 
 
@@ -201,5 +206,8 @@ def _module(model_type: str) -> str:
     return f"keras_models.models.{ARCHITECTURES[model_type].file}"
 
 
-def _name_of(found: str | type) -> str:
-    return found if isinstance(found, str) else found.__name__
+def _heads_by_name(model_type: str) -> list[tuple[str, str]]:
+    """The classes of a model_type by name, each with its head, of which a class may have several."""
+    variants = ARCHITECTURES[model_type].variants if model_type in ARCHITECTURES else {}
+    found = [(each if isinstance(each, str) else each.__name__, head) for head, each in heads_for(model_type).items()]
+    return [*found, *variants.items()]

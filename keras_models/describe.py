@@ -33,7 +33,7 @@ def architectures() -> list[dict[str, Any]]:
     return [
         {
             "model_type": name,
-            "classes": list(dict.fromkeys(row.classes.values())),
+            "classes": row.class_names,
             "tokenizer": row.tokenizer,
             "image processor": row.image_processor,
         }
@@ -98,7 +98,7 @@ def class_for(config: dict[str, Any]) -> str | None:
     """The class for a config.json: the one that it names, else the bare model; None for an unknown architecture."""
     named = [name.removeprefix("TF").removeprefix("Flax") for name in config.get("architectures") or ()]
     for model_type, row in ARCHITECTURES.items():
-        found = next((name for name in named if name in row.classes.values()), None)
+        found = next((name for name in named if name in row.class_names), None)
         if model_type == config.get("model_type") or (found and not config.get("model_type")):
             return found or row.classes["base"]
     return None

@@ -61,10 +61,10 @@ def masked_pictures(pictures, reconstruction, mask, patch_size: int):
 
     Args:
         pictures, reconstruction: (batch, height, width, channels).
-        mask: (batch, patches), row by row, for a square of patches.
+        mask: (batch, patches), row by row.
     """
-    side = int(mask.shape[1] ** 0.5)
-    mask = ops.cast(ops.reshape(mask, (-1, side, side, 1)), pictures.dtype)
+    rows, columns = (size // patch_size for size in ops.shape(pictures)[1:3])
+    mask = ops.cast(ops.reshape(mask, (-1, rows, columns, 1)), pictures.dtype)
     mask = ops.repeat(ops.repeat(mask, patch_size, axis=1), patch_size, axis=2)
     return ops.sum(ops.abs(pictures - reconstruction) * mask) / (ops.sum(mask) + 1e-5) / pictures.shape[-1]
 

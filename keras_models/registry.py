@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,12 @@ class Architecture:
     classes: dict[str, str]  # task -> class; "base" is the bare model
     tokenizer: str | None = None
     image_processor: str | None = None
+    variants: dict[str, str] = field(default_factory=dict)  # class -> task: for checkpoints whose config.json names it
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of all classes, each once."""
+        return list(dict.fromkeys([*self.classes.values(), *self.variants]))
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,18 @@ _HEADS = {  # task -> how the reference ends the class's name
 
 
 def _row(
-    file: str, name: str, tasks: str, tokenizer: str | None = None, image_processor: str | None = None, **others: str
+    file: str,
+    name: str,
+    tasks: str,
+    tokenizer: str | None = None,
+    image_processor: str | None = None,
+    variants: dict[str, str] | None = None,
+    **others: str,
 ) -> Architecture:
-    """A row whose classes are named as usual, `others` apart."""
+    """A row whose classes are named as usual, `others` and `variants` apart."""
     classes = {task: name + _HEADS[task] for task in tasks.split()}
     classes |= {task.replace("_", "-"): kind for task, kind in others.items()}
-    return Architecture(file, f"{name}Config", classes, tokenizer, image_processor)
+    return Architecture(file, f"{name}Config", classes, tokenizer, image_processor, variants or {})
 
 
 _CAUSAL_HEADS = "sequence-classification token-classification question-answering"
@@ -73,9 +85,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         causal_lm="BertLMHeadModel", text_encoding="BertModel",
     ),
     "deit": _row(
-        "deit", "DeiT", "base masked-image-modeling", image_processor="DeiTImageProcessor",
-        image_classification="DeiTForImageClassificationWithTeacher",
-        plain_image_classification="DeiTForImageClassification",
+        "deit", "DeiT", "base image-classification masked-image-modeling", image_processor="DeiTImageProcessor",
+        variants={"DeiTForImageClassificationWithTeacher": "image-classification"},
     ),
     "detr": _row(
         "detr", "Detr", "base object-detection", image_processor="DetrImageProcessor",
@@ -221,5 +232,5 @@ def public_names() -> dict[str, str]:
     names |= dict.fromkeys(processors, "keras_models.preprocessing.image")
     for row in ARCHITECTURES.values():
         module = f"keras_models.models.{row.file}"
-        names |= dict.fromkeys([row.config, *row.classes.values()], module)
+        names |= dict.fromkeys([row.config, *row.class_names], module)
     return names

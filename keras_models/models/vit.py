@@ -53,8 +53,8 @@ class ViTEmbeddings(nn.Layer):
         self.position_embeddings = self.parameter(1, 1 + rows * columns, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def call(self, pixel_values, hidden=None, any_size=False):
-        x = self.patch_embeddings(pixel_values, any_size=any_size)
+    def call(self, pixel_values, hidden=None):
+        x = self.patch_embeddings(pixel_values)
         height, width = nn.sizes(x)
         x = vit_layers.mask_patches(nn.to_sequence(x), hidden, self.mask_token)
         x = vit_layers.prepend(x, self.cls_token)
@@ -80,9 +80,10 @@ class ViTModel(ViTPreTrainedModel):
 
     def check_inputs(self, inputs):
         vit_layers.check_size(self.config, inputs)
+        vit_layers.check_mask(self.embeddings, inputs)
 
     def call(self, pixel_values=None, bool_masked_pos=None, interpolate_pos_encoding=False):
-        x = self.embeddings(pixel_values, bool_masked_pos, any_size=interpolate_pos_encoding)
+        x = self.embeddings(pixel_values, bool_masked_pos)
         x = self.layernorm(self.encoder(x))
         outputs = ModelOutput(last_hidden_state=x)
         if self.pooler is not None:

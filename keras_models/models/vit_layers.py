@@ -3,6 +3,8 @@
 Pictures are (batch, height, width, channels), hidden states (batch, tokens, hidden_size).
 """
 
+import math
+
 from keras import ops
 
 from keras_models import losses, nn
@@ -12,22 +14,19 @@ from keras_models.outputs import ModelOutput
 class PatchEmbeddings(nn.Layer):
     """Cuts pictures into patches and projects each: (batch, rows, columns, hidden_size)."""
 
-    def __init__(self, config, any_size=False):
+    def __init__(self, config):
         super().__init__()
-        self.image_size, self.patch_size = nn.pair(config.image_size), nn.pair(config.patch_size)
-        self.projection = nn.Conv2D(config.num_channels, config.hidden_size, self.patch_size, self.patch_size)
-        self.grid = tuple(image // patch for image, patch in zip(self.image_size, self.patch_size, strict=True))
-        self.any_size = any_size
+        sizes, patch = nn.pair(config.image_size), nn.pair(config.patch_size)
+        self.projection = nn.Conv2D(config.num_channels, config.hidden_size, patch, patch)
+        self.grid = grid(sizes, config.patch_size)
 
-    def call(self, pixel_values, any_size=False):
-        size = tuple(pixel_values.shape[1:3])
-        if not (any_size or self.any_size) and None not in size and size != self.image_size:
-            raise ValueError(
-                f"pixel_values has pictures of {size[0]} x {size[1]} pixels and the model takes {self.image_size[0]} x "
-                f"{self.image_size[1]}: resize them with the model's image processor, or pass "
-                "interpolate_pos_encoding=True."
-            )
+    def call(self, pixel_values):
         return self.projection(pixel_values)
+
+
+def grid(sizes, patch_size):
+    """(rows, columns) of the patches of pictures of (height, width)."""
+    return tuple(size // patch for size, patch in zip(sizes, nn.pair(patch_size), strict=True))
 
 
 def check_size(config, inputs):
@@ -41,6 +40,22 @@ def check_size(config, inputs):
         )
 
 
+def check_mask(embeddings, inputs):
+    """Raises ValueError for a `bool_masked_pos` that is not of the pictures' patches, or has nothing to put there."""
+    mask, pictures = inputs.get("bool_masked_pos"), inputs.get("pixel_values")
+    if mask is None or pictures is None:
+        return
+    if embeddings.mask_token is None:
+        raise ValueError("bool_masked_pos needs a model with a mask token: make it with use_mask_token=True.")
+    size, patch = pictures.shape[1:3], embeddings.patch_embeddings.projection.kernel_size
+    if None not in (*size, mask.shape[-1]) and mask.shape[-1] != math.prod(grid(size, patch)):
+        rows, columns = grid(size, patch)
+        raise ValueError(
+            f"bool_masked_pos has the shape {tuple(mask.shape)}, but the pictures have {rows} x {columns} patches: "
+            f"give (batch, {rows * columns})."
+        )
+
+
 def add_positions(x, table, prefix, grid, height, width):
     """Positions added to tokens; those of patches are resized to another grid where need be.
 
@@ -49,13 +64,13 @@ def add_positions(x, table, prefix, grid, height, width):
         table: (1, prefix + rows * columns, size).
         prefix: how many tokens stand before the patches.
         grid: (rows, columns) of the table.
-        height, width: of x.
+        height, width: of x, integers or scalar tensors.
     """
-    table = ops.cast(table, x.dtype)
-    if (height, width) == grid:
-        return x + table
-    patches = nn.resize(nn.to_picture(table[:, prefix:], *grid), (height, width), "bicubic")
-    return x + ops.concatenate([table[:, :prefix], nn.to_sequence(patches)], axis=1)
+    if not (isinstance(height, int) and isinstance(width, int) and (height, width) == grid):
+        table = ops.cast(table, "float32")  # or the weights of neighbours would be rounded, and sum up to 1 no more
+        patches = nn.resize(nn.to_picture(table[:, prefix:], *grid), (height, width), "bicubic")
+        table = ops.concatenate([table[:, :prefix], nn.to_sequence(patches)], axis=1)
+    return x + ops.cast(table, x.dtype)
 
 
 def mask_patches(x, mask, token):
@@ -70,7 +85,7 @@ def reconstruct_pictures(model, bare, pixel_values, mask, any_size, tokens):
 
     Args:
         model: has a `decoder`, a list of one convolution as the sequence in checkpoints that it begins.
-        tokens: slice of those that stand for patches, which are a square.
+        tokens: slice of those that stand for patches.
     """
     config = model.config
     if mask is not None and config.patch_size != config.encoder_stride:
@@ -78,10 +93,15 @@ def reconstruct_pictures(model, bare, pixel_values, mask, any_size, tokens):
             f"bool_masked_pos needs an encoder_stride that is the patch_size, {config.patch_size}, not "
             f"{config.encoder_stride}: only then has the reconstruction the size of the pictures."
         )
+    size = tuple(pixel_values.shape[1:3])
+    if mask is not None and None not in size and any(each % config.patch_size for each in size):
+        raise ValueError(
+            f"bool_masked_pos needs pictures of whole patches of {config.patch_size} pixels, not of {size[0]} x "
+            f"{size[1]} pixels: resize them with the model's image processor."
+        )
     x = bare(pixel_values=pixel_values, bool_masked_pos=mask, interpolate_pos_encoding=any_size)
-    x = x.last_hidden_state[:, tokens]
-    side = int(x.shape[1] ** 0.5)
-    pictures = nn.pixel_shuffle(model.decoder[0](nn.to_picture(x, side, side)), config.encoder_stride)
+    x = nn.to_picture(x.last_hidden_state[:, tokens], *grid(nn.sizes(pixel_values), config.patch_size))
+    pictures = nn.pixel_shuffle(model.decoder[0](x), config.encoder_stride)
     outputs = ModelOutput(reconstruction=pictures)
     if mask is None:
         return outputs
@@ -157,11 +177,11 @@ class EncoderLayer(nn.Layer):
 
 
 class Encoder(nn.Layer):
-    """The stack of layers."""
+    """The stack of layers, of one class."""
 
-    def __init__(self, config):
+    def __init__(self, config, kind=EncoderLayer):
         super().__init__()
-        self.layer = [EncoderLayer(config) for _ in range(config.num_hidden_layers)]
+        self.layer = [kind(config) for _ in range(config.num_hidden_layers)]
 
     def call(self, x):
         return nn.chain(self.layer, x)
