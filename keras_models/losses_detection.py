@@ -30,10 +30,12 @@ def pack_targets(labels: Any, num_labels: int, slots: int | None = None) -> dict
 
     Raises:
         TypeError: labels are no dictionaries.
-        ValueError: a picture lacks classes or boxes, has not as many of one as of the other, a class that does not
-            exist, or boxes that are not shares of the picture.
+        ValueError: labels are those of one picture alone; or a picture lacks classes or boxes, has not as many of one
+            as of the other, a class that does not exist, or boxes that are not shares of the picture.
     """
     if isinstance(labels, Mapping):
+        if len(np.shape(labels.get("class_labels"))) != 2:
+            raise ValueError("labels is a dictionary for one picture: give a list, of one for each picture.")
         return dict(labels)
     if not isinstance(labels, Sequence) or not all(isinstance(each, Mapping) for each in labels):
         raise TypeError(
@@ -144,9 +146,15 @@ def set_loss(outputs: Mapping[str, Any], targets: Mapping[str, Any], config: Any
             (batch, queries, height, width).
         targets: packed ones.
         config: with the costs of the matching, `eos_coefficient` and `num_labels`.
+
+    Raises:
+        ValueError: predictions and targets are not for as many pictures.
     """
     logits, boxes = (ops.cast(outputs[name], "float32") for name in ("logits", "pred_boxes"))
     classes, wanted = ops.cast(targets["class_labels"], "int32"), ops.cast(targets["boxes"], "float32")
+    given, pictures = classes.shape[0], logits.shape[0]
+    if None not in (given, pictures) and given != pictures:
+        raise ValueError(f"There are labels for {given} pictures, and {pictures} pictures: give a dictionary for each.")
     costs = (config.class_cost, config.bbox_cost, config.giou_cost)
     (matched,) = runtime.host_call(
         lambda *arrays: [match(*arrays, costs)], [(tuple(classes.shape), "int32")], logits, boxes, classes, wanted

@@ -554,15 +554,15 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             raise ValueError("A quantized model cannot be written in the hub's layout: use model.save('model.keras').")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = []
+        tensors, seen = [], set()
         for entry, *_ in by_variable(entries(self)):
             dtype = np.dtype(keras.backend.standardize_dtype(entry.variable.dtype))
             tensors.append((entry.key, entry.stored_shape, dtype, functools.partial(_stored_array, entry, dtype)))
-            if isinstance(entry.layer, nn.BatchNormalization) and entry.attribute == "moving_mean":
-                counter = entry.key.replace(
-                    "running_mean", "num_batches_tracked"
-                )  # without use, but PyTorch asks for it
-                tensors.append((counter, (), np.dtype("int64"), functools.partial(np.zeros, (), "int64")))
+            constants = getattr(entry.layer, "constants", {}) if id(entry.layer) not in seen else {}
+            seen.add(id(entry.layer))
+            for name, array in constants.items():
+                key = f"{entry.key.rpartition('.')[0]}.{name}"
+                tensors.append((key, array.shape, array.dtype, functools.partial(np.asarray, array)))
         save_weights(tensors, folder, max_shard_size=max_shard_size)
         self.config.architectures = [type(self).__name__]
         self.config.dtype = keras.backend.standardize_dtype(self.variable_dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import ml_dtypes
+import numpy as np
 from keras import ops
 
 from keras_models import runtime
@@ -224,17 +225,24 @@ class Conv2D(BareCall, keras.layers.Conv2D):
 
     def call(self, inputs):
         kernel = self.kernel if self.lora_enabled else self._kernel
-        x = self.convolve(inputs, kernel, self.bias)
-        return x if self.activation is None else self.activation(x)
+        return self.convolve(inputs, kernel, self.bias, self.activation)
 
-    def convolve(self, x, kernel, bias):
-        """The convolution with a kernel and a bias that stand in for the layer's own."""
+    def convolve(self, x, kernel, bias, activation=None, residual=None):
+        """The convolution with a kernel and a bias that stand in for the layer's own, and what follows it."""
         x = without_padding(x) if any(map(any, self.pads)) else x
-        return runtime.conv2d(x, kernel, bias, self.strides, self.pads, self.dilation_rate, self.groups)
+        settings = (self.strides, self.pads, self.dilation_rate, self.groups)
+        return runtime.conv2d(x, kernel, bias, *settings, activation, residual)
+
+    def compute_output_shape(self, input_shape):
+        """Keras' own, for the padded input."""
+        padded = [n if n is None else n + sum(pads) for n, pads in zip(input_shape[1:3], self.pads, strict=True)]
+        return super().compute_output_shape((input_shape[0], *padded, input_shape[3]))
 
 
 class BatchNormalization(BareCall, keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis of `size` features."""
+
+    constants = {"num_batches_tracked": np.zeros((), "int64")}  # written to files because PyTorch asks for it
 
     def __init__(self, size: int, epsilon: float = 1e-5):
         super().__init__(momentum=0.9, epsilon=epsilon)
@@ -244,6 +252,10 @@ class BatchNormalization(BareCall, keras.layers.BatchNormalization):
         """What inference multiplies with and adds."""
         scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
         return scale, self.beta - self.moving_mean * scale
+
+    def fixed(self):
+        """`scale_and_offset` for layers before it to do its work in plain inference, None elsewhere."""
+        return self.scale_and_offset() if runtime.calls_are_bare() else None
 
     def call(self, inputs, training=None, mask=None):
         if not runtime.calls_are_bare():
@@ -272,8 +284,10 @@ class FrozenBatchNormalization(Layer):
         return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
 
 
-def convolve(convolution: Conv2D, norm: BatchNormalization | FrozenBatchNormalization, x, activation=None):
-    """A convolution without activation, a batch normalization of its outputs, and an activation function.
+def convolve(
+    convolution: Conv2D, norm: BatchNormalization | FrozenBatchNormalization, x, activation=None, residual=None
+):
+    """A convolution without activation, a batch normalization, what passes around both, and an activation function.
 
     In inference the first two are one convolution, with a kernel that is scaled at each call: the kernel is small
     beside the pictures.
@@ -281,9 +295,10 @@ def convolve(convolution: Conv2D, norm: BatchNormalization | FrozenBatchNormaliz
     if runtime.calls_are_bare() and convolution.bias is None:
         scale, offset = norm.scale_and_offset()
         kernel = convolution.kernel if convolution.lora_enabled else convolution._kernel
-        x = convolution.convolve(x, kernel * ops.cast(scale, x.dtype), ops.cast(offset, x.dtype))
-    else:
-        x = norm(convolution(x))
+        kernel, bias = kernel * ops.cast(scale, x.dtype), ops.cast(offset, x.dtype)
+        return convolution.convolve(x, kernel, bias, activation, residual)
+    x = norm(convolution(x))
+    x = x if residual is None else x + residual
     return x if activation is None else activation(x)
 
 
@@ -559,7 +574,8 @@ def resize(x, size, method: str = "bilinear", align_corners: bool = False):
 def max_pool(x, size: int, strides: int, padding: int = 0):
     """The largest number in each window of (batch, height, width, channels); borders are padded with nothing."""
     x = without_padding(x, fill=-math.inf)
-    return runtime.max_pool(x, pair(size), pair(strides), tuple((each, each) for each in pair(padding)))
+    x = runtime.max_pool(x, pair(size), pair(strides), tuple((each, each) for each in pair(padding)))
+    return without_padding(x)  # windows of nothing but padding are infinite, and would become NaN further on
 
 
 def sizes(x):
@@ -612,6 +628,27 @@ def to_picture(x, height, width):
     return runtime.reshape(x, (ops.shape(x)[0], height, width, x.shape[2]))
 
 
+def pad_to_multiples(x, factors: tuple[int, int]):
+    """(batch, height, width, channels) with zeros at the bottom and on the right, up to multiples of the factors."""
+    missing = [-size % factor for size, factor in zip(sizes(x), factors, strict=True)]
+    if all(isinstance(each, int) and each == 0 for each in missing):
+        return x
+    return ops.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+
+
+def to_windows(x, size):
+    """(batch, height, width, channels), multiples of size -> (batch * windows, size * size, channels), row by row."""
+    batch, height, width = ops.shape(x)[:3]
+    x = runtime.reshape(x, (batch, height // size, size, width // size, size, x.shape[3]))
+    return runtime.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, size * size, x.shape[5]))
+
+
+def from_windows(x, size, height, width):
+    """The reverse of `to_windows`: (batch * windows, size * size, channels) -> (batch, height, width, channels)."""
+    x = runtime.reshape(x, (-1, height // size, width // size, size, size, x.shape[2]))
+    return runtime.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height, width, x.shape[5]))
+
+
 def pixel_shuffle(x, factor: int):
     """(batch, height, width, channels * factor^2) -> (batch, height * factor, width * factor, channels).
 
@@ -643,7 +680,7 @@ def records(names: list[str]) -> Iterator[dict[str, list]]:
 
 
 @contextmanager
-def captured(name: str) -> Iterator[list]:
+def captured(name: str, pass_on: bool = True) -> Iterator[list]:
     """Collects what is recorded under this name for the caller's own use, and hands it on to whoever asked for it."""
     before, own = _settings.records, []
     _settings.records = {**(before or {}), name: own}
@@ -651,7 +688,7 @@ def captured(name: str) -> Iterator[list]:
         yield own
     finally:
         _settings.records = before
-    for tensor in own:
+    for tensor in own if pass_on else ():
         record(name, tensor)
 
 

@@ -20,7 +20,7 @@ from tests import reference
 from tests.parity import check, check_defaults, check_old_names, compare, flatten, load
 
 BACKBONE = {
-    "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1],
+    "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [12, 16, 20, 24], "depths": [1, 1, 1, 1],
     "layer_type": "basic", "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }  # fmt: skip
 TINY = {
@@ -53,7 +53,7 @@ def test_settings(settings):
     check("DetrModel", {**TINY, **settings}, {**PICTURES, "pixel_mask": MASK}, tolerance=TOLERANCE)
 
 
-@pytest.mark.parametrize("settings", [{}, {"auxiliary_loss": True, "decoder_layers": 3}, {"eos_coefficient": 0.4}])
+@pytest.mark.parametrize("settings", [{}, {"auxiliary_loss": True, "decoder_layers": 3}])
 def test_detection(settings):
     losses = [{"labels": LABELS}, {"labels": NOTHING}]
     extra = ("intermediate_hidden_states",)
@@ -64,13 +64,14 @@ def test_detection(settings):
 def test_costs_and_weights_of_the_loss():
     settings = {
         "class_cost": 3, "bbox_cost": 1, "giou_cost": 4, "bbox_loss_coefficient": 2, "giou_loss_coefficient": 3,
-        "mask_loss_coefficient": 4, "dice_loss_coefficient": 0.5,
+        "mask_loss_coefficient": 4, "dice_loss_coefficient": 0.5, "eos_coefficient": 0.4,
     }  # fmt: skip
-    check("DetrForObjectDetection", {**TINY, **settings}, PICTURES, {"labels": LABELS}, TOLERANCE)
+    check("DetrForSegmentation", {**TINY, **settings}, PICTURES, {"labels": MASKS}, TOLERANCE)
 
 
-@pytest.mark.parametrize("inputs", [PICTURES, {**PICTURES, "pixel_mask": MASK}])
-@pytest.mark.parametrize("settings", [{}, {"auxiliary_loss": True}])
+@pytest.mark.parametrize(
+    ("inputs", "settings"), [(PICTURES, {}), ({**PICTURES, "pixel_mask": MASK}, {"auxiliary_loss": True})]
+)
 def test_segmentation(inputs, settings):
     extra = ("intermediate_hidden_states",)
     check("DetrForSegmentation", {**TINY, **settings}, inputs, {"labels": MASKS}, TOLERANCE, extra=extra)
@@ -83,7 +84,10 @@ def test_a_backbone_of_timm():
 
 
 def test_a_dilated_backbone_of_timm_with_bottlenecks():
-    settings = {**TINY, "use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None, "dilation": True}
+    settings = {
+        **TINY, "use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None, "dilation": True,
+        "backbone_kwargs": {"output_stride": 8, "out_indices": [1, 2, 3, 4], "in_chans": 3},
+    }  # fmt: skip
     check("DetrModel", settings, {"pixel_values": {"shape": [1, 3, 65, 97]}}, tolerance=1e-3, module="timm_")
 
 
@@ -118,11 +122,13 @@ def test_encoder_outputs_spare_the_encoder():
     )
 
 
+@pytest.mark.parametrize("is_strided", [False, True])
 @pytest.mark.parametrize("kind", [DetrForObjectDetection, DetrForSegmentation])
-def test_pictures_of_any_size(kind, monkeypatch):
+def test_pictures_of_any_size(kind, is_strided, monkeypatch):
     """Results are those of the picture alone, however many programs there are for so many sizes."""
+    config = {**TINY, "backbone_config": {**BACKBONE, "downsample_in_first_stage": is_strided}}
     folder = reference.make(
-        "models.checkpoint", architecture=kind.__name__, config=TINY, inputs=PICTURES, labels=None, save={}
+        "models.checkpoint", architecture=kind.__name__, config=config, inputs=PICTURES, labels=None, save={}
     )
     model = load(kind.__name__, folder)
     traces = []
@@ -194,6 +200,8 @@ def test_a_file_of_annotations_is_learnt(tmp_path):
         ([{"class_labels": [1, 2], "boxes": [[0.5, 0.5, 0.1, 0.1]]}], ValueError, "2 class_labels and 1 boxes"),
         ([{"boxes": [[0.5, 0.5, 0.1, 0.1]]}], ValueError, r"labels\[0\] has no class_labels; it has boxes"),
         ([1, 2], TypeError, "a dictionary of class_labels and boxes for each picture"),
+        (LABELS, ValueError, "labels for 2 pictures, and 1 pictures"),
+        (LABELS[0], ValueError, "a dictionary for one picture: give a list"),
     ],
 )
 def test_labels_that_do_not_fit_are_told(labels, error, message):
@@ -212,5 +220,9 @@ def test_settings_that_do_not_go_together_are_refused():
         DetrForSegmentation(DetrConfig(**{**TINY, "encoder_attention_heads": 2}))
     with pytest.raises(ValueError, match="Segmentation learns from masks"):
         DetrForSegmentation(DetrConfig(**TINY))(np.zeros((1, 64, 64, 3)), labels=LABELS[1:])
+    with pytest.raises(ValueError, match=r"pixel_mask has the shape \(64, 64\), but must have .* \(1, 64, 64\)"):
+        DetrModel(DetrConfig(**TINY))(np.zeros((64, 64, 3)), pixel_mask=np.ones((64, 64)))
+    with pytest.raises(ValueError, match="is 1 x 51, and there are learned positions for 50 x 50"):
+        DetrModel(DetrConfig(**TINY, position_embedding_type="learned"))(np.zeros((1, 32, 1632, 3)))
     with pytest.raises(ValueError, match="A picture has 2 objects, and there is room for 1"):
         pack_targets(LABELS, 3, slots=1)

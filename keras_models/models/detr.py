@@ -84,8 +84,15 @@ class DetrPreTrainedModel(PreTrainedModel):
 
     @property
     def picture_stride(self):
-        kind = self.config.backbone_config
-        return 32 if kind is None or kind.model_type == "resnet" else 0
+        config, kind = self.config, self.config.backbone_config
+        if config.position_embedding_type == "learned":  # padding might reach where they end
+            return 0
+        return 32 if config.use_timm_backbone else kind.stride if kind.model_type == "resnet" else 0
+
+    def check_inputs(self, inputs):
+        sizes = [tuple(inputs[name].shape[:3]) for name in ("pixel_values", "pixel_mask") if name in inputs]
+        if len(sizes) == 2 and None not in sizes[0] + sizes[1] and sizes[0] != sizes[1]:
+            raise ValueError(f"pixel_mask has the shape {sizes[1]}, but must have that of the pictures, {sizes[0]}.")
 
     def cut_pictures(self, outputs, size, padded):
         tokens = outputs["encoder_last_hidden_state"]
@@ -94,7 +101,9 @@ class DetrPreTrainedModel(PreTrainedModel):
         tokens = tokens[:, : -(-size[0] // stride), : -(-size[1] // stride)]
         outputs["encoder_last_hidden_state"] = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         if "pred_masks" in outputs:
-            outputs["pred_masks"] = outputs["pred_masks"][:, :, : -(-size[0] // 4), : -(-size[1] // 4)]
+            masks = outputs["pred_masks"]
+            stride = padded[0] // masks.shape[2]
+            outputs["pred_masks"] = masks[:, :, : -(-size[0] // stride), : -(-size[1] // stride)]
         return outputs
 
 
@@ -106,8 +115,7 @@ class ConvEncoder(nn.Layer):
         self.is_timm = config.use_timm_backbone
         norm = nn.FrozenBatchNormalization
         if self.is_timm:
-            kwargs = config.backbone_kwargs or {}
-            stride = 16 if config.dilation else kwargs.get("output_stride", 32)
+            stride = (config.backbone_kwargs or {}).get("output_stride", 16 if config.dilation else 32)
             self.model = TimmResNet(config.backbone, config.num_channels, stride, norm)
             for layer in (self.model.conv1, *self.model.layer1):
                 layer.trainable = False
@@ -149,6 +157,11 @@ class LearnedPositions(nn.Layer):
 
     def call(self, real):
         batch, height, width = ops.shape(real)
+        if any(isinstance(size, int) and size > 50 for size in (height, width)):
+            raise ValueError(
+                f"The last feature map is {height} x {width}, and there are learned positions for 50 x 50: make the "
+                "pictures smaller."
+            )
         shape = (batch, height, width, self.row_embeddings.output_dim)
         rows = self.row_embeddings(ops.arange(height))[None, :, None]
         columns = self.column_embeddings(ops.arange(width))[None, None]
@@ -288,10 +301,8 @@ class DetrModel(DetrPreTrainedModel):
             x = self.encoder(x, places, bias)
         else:
             x = encoder_outputs["last_hidden_state"] if isinstance(encoder_outputs, dict) else encoder_outputs[0]
-        queries = ops.expand_dims(
-            ops.cast(ops.convert_to_tensor(self.query_position_embeddings.embeddings), x.dtype), 0
-        )
-        queries = ops.broadcast_to(queries, (batch, *queries.shape[1:]))
+        queries = ops.cast(ops.convert_to_tensor(self.query_position_embeddings.embeddings), x.dtype)
+        queries = ops.broadcast_to(queries, (batch, *queries.shape))
         states = self.decoder(ops.zeros_like(queries), queries, bias, x, places)
         return projected, None if pixel_mask is None else real, x, states
 

@@ -34,6 +34,11 @@ class ResNetConfig(BackboneConfig):
     def stage_names(self):
         return ["stem", *(f"stage{index}" for index in range(1, len(self.depths) + 1))]
 
+    @property
+    def stride(self):
+        """How many pixels, each way, become one place of the last stage."""
+        return 4 * 2 ** (len(self.depths) - 1 + self.downsample_in_first_stage)
+
 
 class ConvLayer(nn.Layer):
     def __init__(self, input_dim, filters, kernel_size=3, strides=1, activation="relu", norm=nn.BatchNormalization):
@@ -42,8 +47,8 @@ class ConvLayer(nn.Layer):
         self.normalization = norm(filters)
         self.activation = None if activation is None else nn.get_activation(activation)
 
-    def call(self, x):
-        return nn.convolve(self.convolution, self.normalization, x, self.activation)
+    def call(self, x, residual=None):
+        return nn.convolve(self.convolution, self.normalization, x, self.activation, residual)
 
 
 class Embeddings(nn.Layer):
@@ -59,14 +64,13 @@ class Embeddings(nn.Layer):
 class ResidualLayer(nn.Layer):
     def __init__(self, config, input_dim, filters, strides, norm):
         super().__init__()
-        self.activation = nn.get_activation(config.hidden_act)
         self.shortcut = None
         if input_dim != filters or strides != 1:
             self.shortcut = ConvLayer(input_dim, filters, 1, strides, None, norm)
         if config.layer_type == "basic":
             self.layer = [
                 ConvLayer(input_dim, filters, strides=strides, norm=norm),
-                ConvLayer(filters, filters, activation=None, norm=norm),
+                ConvLayer(filters, filters, activation=config.hidden_act, norm=norm),
             ]
         else:
             width = filters // 4
@@ -74,14 +78,14 @@ class ResidualLayer(nn.Layer):
             self.layer = [
                 ConvLayer(input_dim, width, 1, first, norm=norm),
                 ConvLayer(width, width, 3, second, norm=norm),
-                ConvLayer(width, filters, 1, activation=None, norm=norm),
+                ConvLayer(width, filters, 1, activation=config.hidden_act, norm=norm),
             ]
 
     def call(self, x):
         residual = x if self.shortcut is None else self.shortcut(x)
-        for layer in self.layer:
+        for layer in self.layer[:-1]:
             x = layer(x)
-        return self.activation(x + residual)
+        return self.layer[-1](x, residual)
 
 
 class Stage(nn.Layer):

@@ -40,9 +40,9 @@ class Block(nn.Layer):
     def call(self, x):
         residual = x if self.downsample is None else nn.convolve(*self.downsample, x)
         for index in range(1, self.count + 1):
-            activation = ops.relu if index < self.count else None
-            x = nn.convolve(getattr(self, f"conv{index}"), getattr(self, f"bn{index}"), x, activation)
-        return ops.relu(x + residual)
+            around = residual if index == self.count else None
+            x = nn.convolve(getattr(self, f"conv{index}"), getattr(self, f"bn{index}"), x, ops.relu, around)
+        return x
 
 
 class TimmResNet(nn.Layer):

@@ -29,7 +29,7 @@ reshape: Callable = _backend.reshape  # (x, shape)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
 conv2d: Callable = (
     _backend.conv2d
-)  # (x, kernel, bias or None, strides, pads, dilation, groups), channels last; see nn.Conv2D
+)  # (x, kernel, bias, strides, pads, dilation, groups, activation, residual), three may be None; see nn.convolve
 max_pool: Callable = _backend.max_pool  # (x, size, strides, pads) -> the largest of each window, channels last
 resize: Callable = _backend.resize  # (x, (height, width), method, align_corners), channels last; see nn.resize
 host_call: Callable = (

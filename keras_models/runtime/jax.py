@@ -68,8 +68,12 @@ def table_product(x, table):
 
 
 def _is_short(x):
+    return x.dtype == jnp.bfloat16 and _is_on_cpu(x)
+
+
+def _is_on_cpu(x):
     known = all(isinstance(size, int) for size in x.shape)  # in shape inference they are symbols
-    return known and x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+    return known and jax.default_backend() == "cpu"
 
 
 def _short_product(x, weights, axis):
@@ -83,17 +87,38 @@ def _short_product(x, weights, axis):
     return sums[:rows].reshape(*x.shape[:-1], sums.shape[-1]).astype(x.dtype)
 
 
-def conv2d(x, kernel, bias, strides, pads, dilation, groups):
-    """A convolution; XLA's CPU is much faster at those over single pixels if they are written as products."""
+def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, residual=None):
+    """A convolution; XLA's CPU is much faster at those over single pixels, or channels, if they are written out."""
     kernel = jnp.asarray(kernel, x.dtype)
     if kernel.shape[:2] == (1, 1) and groups == 1 and not any(map(any, pads)):
         x = jnp.matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    elif groups == x.shape[3] == kernel.shape[3] and groups > 1 and _is_on_cpu(x):
+        x = _depthwise(x, kernel[:, :, 0], strides, pads, dilation)
     else:
         x = jax.lax.conv_general_dilated(
             x, kernel, strides, pads, rhs_dilation=dilation, feature_group_count=groups,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
-    return x if bias is None else x + jnp.asarray(bias, x.dtype)
+    return stock.finish(x, None if bias is None else jnp.asarray(bias, x.dtype), activation, residual)
+
+
+@functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation"))
+def _depthwise(x, kernel, strides, pads, dilation):
+    """The sum of shifted pictures, each times a row (channels) of the kernel (height, width, channels)."""
+    # A barrier, or XLA might compute what comes before it anew for each shift.
+    x = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *pads, (0, 0))))
+    spans = [
+        (full - step * (size - 1) - 1) // stride * stride + 1
+        for full, step, size, stride in zip(x.shape[1:3], dilation, kernel.shape, strides, strict=False)
+    ]
+    exact = jnp.promote_types(x.dtype, "float32")
+    total = 0.0
+    for row in range(kernel.shape[0]):
+        for column in range(kernel.shape[1]):
+            top, left = row * dilation[0], column * dilation[1]
+            shifted = x[:, top : top + spans[0] : strides[0], left : left + spans[1] : strides[1]]
+            total = total + shifted.astype(exact) * kernel[row, column].astype(exact)
+    return total.astype(x.dtype)
 
 
 def max_pool(x, size, strides, pads):

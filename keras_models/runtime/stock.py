@@ -12,10 +12,12 @@ def linear(x, kernel, bias, activation):
     return finish(ops.matmul(x, kernel), bias, activation)
 
 
-def finish(x, bias, activation):
+def finish(x, bias, activation, residual=None):
     """What follows a product."""
     if bias is not None:
         x = ops.add(x, bias)
+    if residual is not None:
+        x = ops.add(x, residual)
     return x if activation is None else activation(x)
 
 

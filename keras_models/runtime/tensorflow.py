@@ -13,6 +13,7 @@ from keras_models.runtime.stock import (
     cache_rows,
     cache_unpack,
     embedding,
+    finish,
     layer_norm,
     linear,
     max_pool,
@@ -34,7 +35,7 @@ CACHE_IN_PLACE = False
 HOST_CALLS_COMPILE = False
 
 
-def conv2d(x, kernel, bias, strides, pads, dilation, groups):
+def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, residual=None):
     """A convolution; with a group per channel it is TensorFlow's depthwise one, which has gradients on a CPU."""
     kernel = tf.cast(tf.convert_to_tensor(kernel), x.dtype)
     if groups > 1 and groups == x.shape[-1]:
@@ -46,7 +47,8 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups):
         x = tf.concat([conv2d(part, own, None, strides, pads, dilation, 1) for part, own in parts], axis=-1)
     else:
         x = tf.nn.conv2d(x, kernel, strides, ((0, 0), *pads, (0, 0)), dilations=dilation)
-    return x if bias is None else tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+    x = x if bias is None else tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+    return finish(x, None, activation, residual)
 
 
 def host_call(function, results, *tensors):

@@ -91,15 +91,32 @@ def attention(query, key, value, bias, scale):
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
 
-def conv2d(x, kernel, bias, strides, pads, dilation, groups):
-    """A convolution of channels-last memory, which PyTorch handles as a view with the channels second."""
+def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, residual=None):
+    """A convolution of channels-last memory, which PyTorch handles as a view with the channels second.
+
+    In inference oneDNN also adds the residual and applies the activation, without passes over memory of their own.
+    """
     weight = _value(kernel).permute(3, 2, 0, 1).to(x.dtype)
     bias = None if bias is None else _value(bias).to(x.dtype)
     (top, bottom), (left, right) = pads
     x = x.permute(0, 3, 1, 2)
     if (top, left) != (bottom, right):
         x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-    return F.conv2d(x, weight, bias, strides, (top, left), dilation, groups).permute(0, 2, 3, 1)
+    if groups > 1 or not _onednn_convolves(x, weight):
+        x = F.conv2d(x, weight, bias, strides, (top, left), dilation, groups).permute(0, 2, 3, 1)
+        x = x if residual is None else x + residual
+        return x if activation is None else activation(x)
+    name = None if activation is None else activation.__name__
+    fused, settings = torch.ops.mkldnn._convolution_pointwise, ((top, left), strides, dilation, groups)
+    if residual is None:
+        is_done = name in _FUSED
+        x = fused(x, weight, bias, *settings, *_FUSED[name if is_done else None])
+    else:
+        is_done = name in (None, "relu")  # all that oneDNN does behind a sum
+        after = _FUSED[name] if name == "relu" else (None, [], "")
+        x = fused.binary(x, residual.permute(0, 3, 1, 2), weight, bias, *settings, "add", 1.0, *after)
+    x = x.permute(0, 2, 3, 1)
+    return x if is_done else activation(x)
 
 
 def max_pool(x, size, strides, pads):
@@ -108,6 +125,8 @@ def max_pool(x, size, strides, pads):
 
 
 def resize(x, size, method, align_corners):
+    if tuple(x.shape[1:3]) == tuple(size):
+        return x
     flags = {} if method == "nearest" else {"align_corners": align_corners}
     return F.interpolate(x.permute(0, 3, 1, 2), size, mode=method, **flags).permute(0, 2, 3, 1)
 
@@ -216,21 +235,32 @@ def cache_rows(cache, rows, length):
 
 
 def _onednn_applies(x, weight):
+    return _is_plain_inference(x, weight) and weight.is_contiguous() and _onednn_is_faster()
+
+
+def _onednn_convolves(x, weight):
+    return _is_plain_inference(x, weight) and _onednn_has("_convolution_pointwise")
+
+
+def _is_plain_inference(x, weight):
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
-        and weight.is_contiguous()
         and weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and _onednn_is_faster()
     )
+
+
+@lru_cache
+def _onednn_has(name: str) -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, name)
 
 
 @lru_cache
 def _onednn_is_faster() -> bool:
     """A trial of some milliseconds: which library multiplies faster depends on the processor."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not _onednn_has("_linear_pointwise"):
         return False
     x, weight, bias = torch.ones(128, 768), torch.ones(768, 768), torch.ones(768)
     plain, fused = [], []
