@@ -199,7 +199,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if not set(inputs) & set(names):
             raise ValueError(f"{type(self).__name__} was called without inputs; it takes {', '.join(names)}.")
         self._check_length(inputs)
-        self.bare_model().check_inputs(inputs)
+        bare = self.bare_model()
+        if isinstance(bare, PreTrainedModel):  # and no mere layer that stands for one in names
+            bare.check_inputs(inputs)
         return inputs
 
     def check_inputs(self, inputs: dict[str, Any]):

@@ -636,17 +636,22 @@ def pad_to_multiples(x, factors: tuple[int, int]):
     return ops.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
 
 
-def to_windows(x, size):
-    """(batch, height, width, channels), multiples of size -> (batch * windows, size * size, channels), row by row."""
-    batch, height, width = ops.shape(x)[:3]
-    x = runtime.reshape(x, (batch, height // size, size, width // size, size, x.shape[3]))
-    return runtime.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, size * size, x.shape[5]))
+def to_windows(x, size, grid):
+    """(batch, rows * size, columns * size, channels) -> (batch * rows * columns, size * size, channels).
+
+    Args:
+        grid: (rows, columns) of windows.
+    """
+    batch, (rows, columns) = ops.shape(x)[0], grid
+    x = ops.transpose(runtime.reshape(x, (batch, rows, size, columns, size, x.shape[3])), (0, 1, 3, 2, 4, 5))
+    return runtime.reshape(x, (batch * rows * columns, size * size, x.shape[5]))
 
 
-def from_windows(x, size, height, width):
-    """The reverse of `to_windows`: (batch * windows, size * size, channels) -> (batch, height, width, channels)."""
-    x = runtime.reshape(x, (-1, height // size, width // size, size, size, x.shape[2]))
-    return runtime.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height, width, x.shape[5]))
+def from_windows(x, size, grid, batch):
+    """The reverse of `to_windows`."""
+    rows, columns = grid
+    x = ops.transpose(runtime.reshape(x, (batch, rows, columns, size, size, x.shape[2])), (0, 1, 3, 2, 4, 5))
+    return runtime.reshape(x, (batch, rows * size, columns * size, x.shape[5]))
 
 
 def pixel_shuffle(x, factor: int):

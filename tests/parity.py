@@ -133,7 +133,7 @@ def check_gradients(model, folder, arrays, tolerance):
     assert not gradients, f"the reference also trains {sorted(gradients)}"
 
 
-def check_saving(model, architecture, folder, tolerance, module):
+def check_saving(model, architecture, folder, tolerance, module="models"):
     """The reference reads what we write, finds nothing missing or left over, and computes the same."""
     with tempfile.TemporaryDirectory() as saved:
         model.save_pretrained(saved)

@@ -169,18 +169,18 @@ class Attention(nn.Layer):
         return self.dropout(self.output_["dense"](self.self(x, bias)))
 
 
-def regions(length, window, shift):
-    """Along one axis of a shifted map, numbers that tell what came from elsewhere: (windows, window)."""
-    places = ops.arange(length)
-    kinds = ops.cast(places >= length - window, "int32") + ops.cast(places >= length - shift, "int32")
-    return ops.reshape(kinds, (-1, window))
+def regions(count, window, shift):
+    """Along one axis of a shifted map, numbers that tell what came from elsewhere: (count, window) of windows."""
+    places = ops.arange(count * window)
+    kinds = [ops.cast(places >= count * window - each, "int32") for each in (window, shift)]
+    return ops.reshape(kinds[0] + kinds[1], (count, window))
 
 
-def shift_bias(height, width, window, shift):
+def shift_bias(grid, window, shift):
     """What hides places from each other that a shift brought into one window: (windows, 1, places, places)."""
-    rows, columns = regions(height, window, shift), regions(width, window, shift)
+    rows, columns = (regions(count, window, shift) for count in grid)
     kinds = 3 * rows[:, None, :, None] + columns[None, :, None, :]  # (windows down, windows across, window, window)
-    kinds = ops.reshape(kinds, (-1, 1, window**2))
+    kinds = ops.reshape(kinds, (grid[0] * grid[1], 1, window**2))
     return ops.where(kinds[:, :, :, None] != kinds[:, :, None, :], HIDDEN, 0.0)
 
 
@@ -218,17 +218,16 @@ class Block(nn.Layer):
 
     def attend(self, x):
         """Attention of each place of a map to its window."""
-        height, width = nn.sizes(x)
+        batch, (height, width) = ops.shape(x)[0], nn.sizes(x)
         window, shift = self.fitting(height, width)
-        bias = self.attention.self.position_bias(window)
-        x = nn.pad_to_multiples(x, (window, window))
-        padded = nn.sizes(x)
         is_shifted = not (is_known(shift) and shift == 0)
+        bias = self.attention.self.position_bias(window)
+        grid = steps(height, window), steps(width, window)
+        x = nn.pad_to_multiples(x, (window, window))
         if is_shifted:
-            hiding = ops.cast(shift_bias(*padded, window, shift), bias.dtype)
-            bias = bias + ops.tile(hiding, (ops.shape(x)[0], 1, 1, 1))
             x = ops.roll(x, (-shift, -shift), axis=(1, 2))
-        x = nn.from_windows(self.attention(nn.to_windows(x, window), bias), window, *padded)
+            bias = bias + ops.tile(ops.cast(shift_bias(grid, window, shift), bias.dtype), (batch, 1, 1, 1))
+        x = nn.from_windows(self.attention(nn.to_windows(x, window, grid), bias), window, grid, batch)
         x = ops.roll(x, (shift, shift), axis=(1, 2)) if is_shifted else x
         return x[:, :height, :width]
 
@@ -300,7 +299,7 @@ class Encoder(nn.Layer):
 class SwinPreTrainedModel(PreTrainedModel):
     config_class = SwinConfig
     base_model_prefix = "swin"
-    optional = (r"^(swin\.)?embeddings\.mask_token$", r"^hidden_states_norms\.")
+    optional = (r"^(swin\.)?embeddings\.(mask_token|position_embeddings)$", r"^hidden_states_norms\.")
 
 
 class SwinModel(SwinPreTrainedModel):
