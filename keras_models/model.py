@@ -198,6 +198,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             inputs[name] = self._prepare(name, value)
         if not set(inputs) & set(names):
             raise ValueError(f"{type(self).__name__} was called without inputs; it takes {', '.join(names)}.")
+        if names[0] in PICTURES and names[0] not in inputs:
+            raise ValueError(f"{type(self).__name__} needs {names[0]}; it was given {', '.join(inputs)}.")
         self._check_length(inputs)
         bare = self.bare_model()
         if isinstance(bare, PreTrainedModel):  # and no mere layer that stands for one in names

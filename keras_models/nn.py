@@ -630,7 +630,8 @@ def to_picture(x, height, width):
 
 def pad_to_multiples(x, factors: tuple[int, int]):
     """(batch, height, width, channels) with zeros at the bottom and on the right, up to multiples of the factors."""
-    missing = [-size % factor for size, factor in zip(sizes(x), factors, strict=True)]
+    # Not -size % factor: JAX's shape inference must see that the sum is a multiple.
+    missing = [-(-size // factor) * factor - size for size, factor in zip(sizes(x), factors, strict=True)]
     if all(isinstance(each, int) and each == 0 for each in missing):
         return x
     return ops.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))

@@ -224,5 +224,7 @@ def test_settings_that_do_not_go_together_are_refused():
         DetrModel(DetrConfig(**TINY))(np.zeros((64, 64, 3)), pixel_mask=np.ones((64, 64)))
     with pytest.raises(ValueError, match="is 1 x 51, and there are learned positions for 50 x 50"):
         DetrModel(DetrConfig(**TINY, position_embedding_type="learned"))(np.zeros((1, 32, 1632, 3)))
+    with pytest.raises(ValueError, match="DetrModel needs pixel_values; it was given pixel_mask"):
+        DetrModel(DetrConfig(**TINY))(pixel_mask=np.ones((1, 64, 64)))
     with pytest.raises(ValueError, match="A picture has 2 objects, and there is room for 1"):
         pack_targets(LABELS, 3, slots=1)

@@ -195,15 +195,15 @@ def test_files_without_the_index_of_offsets(tmp_path):
     assert check_old_names("SwinModel", folder, tmp_path / "old", drop, pictures=MAPS) == []
 
 
-def test_a_functional_model_takes_pictures_of_any_size():
-    backbone = SwinBackbone(small(out_indices=[1, 2]))
+@pytest.mark.parametrize(("kind", "output"), [(SwinBackbone, "feature_maps"), (SwinForImageClassification, "logits")])
+def test_a_functional_model_takes_pictures_of_any_size(kind, output):
+    model = kind(small(out_indices=[1, 2], num_labels=16))
     inputs = keras.Input((None, None, 3))
-    maps = backbone(inputs).feature_maps
-    assert [each.shape[-1] for each in maps] == [8, 16]
-    model = keras.Model(inputs, maps)
+    outputs = model(inputs)
+    assert keras.tree.flatten(outputs[output])[-1].shape[-1] == 16
+    functional = keras.Model(inputs, outputs[output])
     pictures = pixels(1, 50, 38)
-    expected = flatten({"maps": backbone.infer(pictures).feature_maps})
-    compare(expected, flatten({"maps": tuple(model(pictures))}), 1e-5)
+    compare(flatten({"x": model.infer(pictures)[output]}), flatten({"x": functional(pictures)}), 1e-5)
 
 
 def test_configuration():
@@ -229,7 +229,9 @@ def test_wrong_inputs_are_refused():
     assert tuple(model(pixels(1, 31, 37), hidden).last_hidden_state.shape) == (1, 20, 16)
     with pytest.raises(ValueError, match=r"shape \(1, 80\), but the pictures have 8 x 8 patches: give \(batch, 64\)"):
         model(pixels(1, 31, 32), hidden)
-    with pytest.raises(ValueError, match="needs an encoder_stride that is the patch_size doubled .* not 8 with patch"):
+    with pytest.raises(
+        ValueError, match="needs an encoder_stride of 16, the patch_size doubled at each .* not 8: only"
+    ):
         SwinForMaskedImageModeling(tiny(encoder_stride=8))(pixels(1, 32, 40), hidden)
     with pytest.raises(ValueError, match="needs pictures of multiples of 16 pixels, not of 32 x 40: resize them"):
         SwinForMaskedImageModeling(tiny(encoder_stride=16))(pixels(1, 32, 40), hidden)

@@ -208,9 +208,11 @@ class Block(nn.Layer):
 
     def fitting(self, height, width):
         """The size of windows for a map, and how far they are shifted."""
-        if self.always_partition:
+        known = is_known(height, width)
+        # JAX infers shapes with symbols, neither integers nor tensors: the window makes no difference to them.
+        if self.always_partition or not (known or ops.is_tensor(height) or ops.is_tensor(width)):
             return self.window, self.shift
-        if is_known(height, width):
+        if known:
             return (self.window, self.shift) if min(height, width) > self.window else (min(height, width), 0)
         smaller = ops.minimum(height, width)
         shift = ops.where(smaller > self.window, self.shift, 0) if self.shift else 0
@@ -299,7 +301,7 @@ class Encoder(nn.Layer):
 class SwinPreTrainedModel(PreTrainedModel):
     config_class = SwinConfig
     base_model_prefix = "swin"
-    optional = (r"^(swin\.)?embeddings\.(mask_token|position_embeddings)$", r"^hidden_states_norms\.")
+    optional = (r"^(swin\.)?embeddings\.mask_token$", r"^hidden_states_norms\.")
 
 
 class SwinModel(SwinPreTrainedModel):
@@ -322,23 +324,9 @@ class SwinModel(SwinPreTrainedModel):
         self.is_pooled = add_pooling_layer
 
     def check_inputs(self, inputs):
-        """Sizes of pictures where there are positions; the shape of `bool_masked_pos`."""
         if self.config.use_absolute_embeddings:
             vit_layers.check_size(self.config, inputs)
-        hidden, pictures = inputs.get("bool_masked_pos"), inputs.get("pixel_values")
-        if hidden is None or pictures is None:
-            return
-        if self.embeddings.mask_token is None:
-            raise ValueError("bool_masked_pos needs a model with a mask token: make it with use_mask_token=True.")
-        size, patch = pictures.shape[1:3], nn.pair(self.config.patch_size)
-        if None in (*size, hidden.shape[-1]):
-            return
-        rows, columns = map(steps, size, patch)
-        if hidden.shape[-1] != rows * columns:
-            raise ValueError(
-                f"bool_masked_pos has the shape {tuple(hidden.shape)}, but the pictures have {rows} x {columns} "
-                f"patches: give (batch, {rows * columns})."
-            )
+        vit_layers.check_mask(self.embeddings, inputs, grid=lambda size, patch: tuple(map(steps, size, patch)))
 
     def call(self, pixel_values=None, bool_masked_pos=None, interpolate_pos_encoding=False):
         x = self.encoder(self.embeddings(pixel_values, bool_masked_pos))[-1]
@@ -374,36 +362,33 @@ class SwinForMaskedImageModeling(SwinPreTrainedModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        self.patch = nn.pair(config.patch_size)
         self.swin = SwinModel(config, add_pooling_layer=False, use_mask_token=True)
         self.decoder = [nn.Conv2D(config.hidden_size, config.encoder_stride**2 * config.num_channels, 1)]
 
     def call(self, pixel_values=None, bool_masked_pos=None, interpolate_pos_encoding=False):
-        config, size = self.config, nn.sizes(pixel_values)
+        size, strides = nn.sizes(pixel_values), [each * 2 ** (self.config.num_layers - 1) for each in self.patch]
         if bool_masked_pos is not None:
-            self.check_stride(size)
+            self.check_strides(size, strides)
         x = self.swin(pixel_values=pixel_values, bool_masked_pos=bool_masked_pos).last_hidden_state
-        strides = (each * 2 ** (config.num_layers - 1) for each in nn.pair(config.patch_size))
-        x = nn.to_picture(x, *map(steps, size, strides))
-        outputs = ModelOutput(reconstruction=nn.pixel_shuffle(self.decoder[0](x), config.encoder_stride))
+        x = self.decoder[0](nn.to_picture(x, *map(steps, size, strides)))
+        outputs = ModelOutput(reconstruction=nn.pixel_shuffle(x, self.config.encoder_stride))
         if bool_masked_pos is None:
             return outputs
-        loss = losses.masked_pictures(pixel_values, outputs.reconstruction, bool_masked_pos, config.patch_size)
+        loss = losses.masked_pictures(pixel_values, outputs.reconstruction, bool_masked_pos, self.patch[0])
         return ModelOutput(loss=loss, **outputs)
 
-    def check_stride(self, size):
+    def check_strides(self, size, strides):
         """Raises ValueError where the reconstruction of pictures (height, width) would be of another size."""
-        config = self.config
-        stride = config.patch_size * 2 ** (config.num_layers - 1) if isinstance(config.patch_size, int) else None
-        if stride != config.encoder_stride:
+        if strides != [self.config.encoder_stride] * 2:
             raise ValueError(
-                f"bool_masked_pos needs an encoder_stride that is the patch_size doubled at each stage but the first, "
-                f"not {config.encoder_stride} with patch_size={config.patch_size} and {config.num_layers} stages: only "
-                "then has the reconstruction the size of the pictures."
+                f"bool_masked_pos needs an encoder_stride of {strides[0]}, the patch_size doubled at each stage but the "
+                f"first, not {self.config.encoder_stride}: only then has the reconstruction the size of the pictures."
             )
-        if is_known(*size) and any(each % stride for each in size):
+        if is_known(*size) and any(each % strides[0] for each in size):
             raise ValueError(
-                f"bool_masked_pos needs pictures of multiples of {stride} pixels, not of {size[0]} x {size[1]}: resize "
-                "them with the model's image processor."
+                f"bool_masked_pos needs pictures of multiples of {strides[0]} pixels, not of {size[0]} x {size[1]}: "
+                "resize them with the model's image processor."
             )
 
 

@@ -3,8 +3,6 @@
 Pictures are (batch, height, width, channels), hidden states (batch, tokens, hidden_size).
 """
 
-import math
-
 from keras import ops
 
 from keras_models import losses, nn
@@ -40,16 +38,22 @@ def check_size(config, inputs):
         )
 
 
-def check_mask(embeddings, inputs):
-    """Raises ValueError for a `bool_masked_pos` that is not of the pictures' patches, or has nothing to put there."""
+def check_mask(embeddings, inputs, grid=grid):
+    """Raises ValueError for a `bool_masked_pos` that is not of the pictures' patches, or has nothing to put there.
+
+    Args:
+        grid: a function of (height, width) and the patches' that gives (rows, columns) of patches.
+    """
     mask, pictures = inputs.get("bool_masked_pos"), inputs.get("pixel_values")
     if mask is None or pictures is None:
         return
     if embeddings.mask_token is None:
         raise ValueError("bool_masked_pos needs a model with a mask token: make it with use_mask_token=True.")
     size, patch = pictures.shape[1:3], embeddings.patch_embeddings.projection.kernel_size
-    if None not in (*size, mask.shape[-1]) and mask.shape[-1] != math.prod(grid(size, patch)):
-        rows, columns = grid(size, patch)
+    if None in (*size, mask.shape[-1]):
+        return
+    rows, columns = grid(size, patch)
+    if mask.shape[-1] != rows * columns:
         raise ValueError(
             f"bool_masked_pos has the shape {tuple(mask.shape)}, but the pictures have {rows} x {columns} patches: "
             f"give (batch, {rows * columns})."
