@@ -382,8 +382,8 @@ class SwinForMaskedImageModeling(SwinPreTrainedModel):
         """Raises ValueError where the reconstruction of pictures (height, width) would be of another size."""
         if strides != [self.config.encoder_stride] * 2:
             raise ValueError(
-                f"bool_masked_pos needs an encoder_stride of {strides[0]}, the patch_size doubled at each stage but the "
-                f"first, not {self.config.encoder_stride}: only then has the reconstruction the size of the pictures."
+                f"bool_masked_pos needs an encoder_stride of {strides[0]}, the patch_size doubled at each stage but "
+                f"the first, not {self.config.encoder_stride}: only then has the reconstruction the pictures' size."
             )
         if is_known(*size) and any(each % strides[0] for each in size):
             raise ValueError(
