@@ -24,6 +24,7 @@ from rich.filesize import decimal
 from typer.core import TyperGroup
 
 from keras_models.console import show_result, show_rows, tell
+from keras_models.registry import PICTURE_SUFFIXES
 
 
 class Backend(StrEnum):
@@ -77,7 +78,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 On = Annotated[Backend | None, typer.Option("--backend", help="What Keras runs on, whatever KERAS_BACKEND says.")]
 Dtype = Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")]
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CHAT_COMMANDS = {
     "/help": "Show this.",
     "/system TEXT": "Tell the model something else before all turns; without TEXT, nothing.",
@@ -312,9 +312,9 @@ def _pictures_in(item: Any) -> Iterable[Any]:
     """The pictures in a folder; an input that is no folder as it is."""
     if not (isinstance(item, str) and Path(item).is_dir()):
         return [item]
-    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in PICTURES)
+    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not found:
-        raise ValueError(f"The folder {item} holds no pictures: name one with {', '.join(PICTURES)} in it.")
+        raise ValueError(f"The folder {item} holds no pictures: name one with {', '.join(PICTURE_SUFFIXES)} in it.")
     return found
 
 
@@ -490,7 +490,7 @@ def _of_argument(text: str) -> Iterable[Any]:
 
 def _of_file(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as stream:
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in PICTURE_SUFFIXES:
             yield str(path)
         elif path.suffix == ".json":
             content = _from_json(stream.read(), str(path))

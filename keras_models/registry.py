@@ -158,6 +158,7 @@ TOKENIZERS = (
     "XLMRoberta",
 )  # fmt: skip
 
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_PROCESSORS = ("Bit", "CLIP", "ConvNext", "DPT", "DeiT", "Detr", "Segformer", "Siglip", "ViT")
 
 TASKS: dict[str, Task] = {

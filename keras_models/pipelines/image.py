@@ -43,10 +43,6 @@ class ImagePipeline(Pipeline):
             return len(inputs.shape) > 3
         return not isinstance(inputs, (bytearray, memoryview)) and is_collection(inputs)
 
-    def rename(self, options: dict[str, Any]) -> dict[str, Any]:
-        timeout = options.pop("timeout", None)
-        return options if timeout is None else options | {"timeout": timeout}
-
     def normalize(self, item: Any, where: str) -> Any:
         if item is None or isinstance(item, (dict, list, tuple, int, float)):
             raise TypeError(f"{where} must be {self.takes} for {self.task}, not {type(item).__name__}.")

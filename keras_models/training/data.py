@@ -15,8 +15,7 @@ import numpy as np
 from keras_models.config import read_json
 from keras_models.losses_detection import pack_targets
 from keras_models.preprocessing.image import ImageProcessor, load_image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from keras_models.registry import PICTURE_SUFFIXES
 
 
 class _Pictures(keras.utils.PyDataset):
@@ -125,7 +124,7 @@ class ImageFolder(_Pictures):
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
 
 
 class CocoDetection(_Pictures):
