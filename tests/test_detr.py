@@ -80,7 +80,7 @@ def test_segmentation(inputs, settings):
 def test_a_backbone_of_timm():
     settings = {**TINY, "use_timm_backbone": True, "backbone": "resnet18", "backbone_config": None}
     inputs = {"pixel_values": {"shape": [1, 3, 65, 97]}}
-    check("DetrForObjectDetection", settings, inputs, {"labels": LABELS[:1]}, 1e-3, module="timm_")
+    check("DetrForObjectDetection", settings, inputs, {"labels": LABELS[:1]}, TOLERANCE, module="timm_")
 
 
 def test_a_dilated_backbone_of_timm_with_bottlenecks():
@@ -88,7 +88,7 @@ def test_a_dilated_backbone_of_timm_with_bottlenecks():
         **TINY, "use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None, "dilation": True,
         "backbone_kwargs": {"output_stride": 8, "out_indices": [1, 2, 3, 4], "in_chans": 3},
     }  # fmt: skip
-    check("DetrModel", settings, {"pixel_values": {"shape": [1, 3, 65, 97]}}, tolerance=1e-3, module="timm_")
+    check("DetrModel", settings, {"pixel_values": {"shape": [1, 3, 65, 97]}}, tolerance=TOLERANCE, module="timm_")
 
 
 def test_configuration():
