@@ -83,6 +83,9 @@ _HOMES = {
     "PreTrainedModel": "keras_models.model",
     **dict.fromkeys(["CocoDetection", "ImageFolder"], "keras_models.training.data"),
     **dict.fromkeys(["BatchFeature", "ImageProcessor", "load_image", "to_rgb"], "keras_models.preprocessing.image"),
+    **dict.fromkeys(["FeatureExtractor", "load_audio"], "keras_models.preprocessing.audio"),
+    "Processor": "keras_models.preprocessing.processor",
+    "Wav2Vec2CTCTokenizer": "keras_models.preprocessing.ctc_tokenizer",
     **dict.fromkeys(["KeyDataset", "Pipeline", "pipeline", "register_pipeline"], "keras_models.pipelines"),
 }
 

@@ -43,6 +43,11 @@ class Config(metaclass=_ConfigType):
 
     model_type: ClassVar[str] = ""
     attribute_map: ClassVar[dict[str, str]] = {}  # a setting's common name -> its name in this architecture
+    parts: ClassVar[dict[str, type[Config]]] = {}  # settings that are configurations themselves, of parts of the model
+    part_of: ClassVar[tuple[str, str]] = (
+        "",
+        "",
+    )  # model_type of a larger architecture -> the setting there that is one
 
     id2label: dict[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
     label2id: dict[str, int] | None = None
@@ -65,6 +70,9 @@ class Config(metaclass=_ConfigType):
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
+        for name, kind in self.parts.items():
+            value = getattr(self, name)
+            setattr(self, name, value if isinstance(value, kind) else kind.from_dict(value or {}))
         self.id2label = {int(index): label for index, label in self.id2label.items()}
         if not self.label2id:
             self.label2id = {label: index for index, label in self.id2label.items()}
@@ -117,6 +125,10 @@ class Config(metaclass=_ConfigType):
             key: value for key, value in values.items() if value is not None or key not in ("id2label", "label2id")
         }
         values.setdefault("dtype", values.get("torch_dtype"))
+        for name, kind in cls.parts.items():  # old files have each part twice, of which the second counts
+            again = values.pop(f"{name}_dict", None)
+            if again:
+                values[name] = {**(values.get(name) or {}), **kind.from_dict(again).to_dict()}
         if "id2label" not in values and "_num_labels" in values:
             values.setdefault("num_labels", values["_num_labels"])
         if "id2label" in values:
@@ -145,7 +157,10 @@ class Config(metaclass=_ConfigType):
         hub, overrides = split_options(options)
         values = read_config(Repository(source, **hub))
         found = values.get("model_type")
-        if cls.model_type and found and found != cls.model_type:
+        whole, part = cls.part_of
+        if found and found == whole:
+            values = {**(values.get(part) or {}), **(values.get(f"{part}_dict") or {})}
+        elif cls.model_type and found and found != cls.model_type:
             raise ValueError(
                 f"{source} holds a {found!r} model, not a {cls.model_type!r} one; "
                 f"use an Auto class (AutoConfig, AutoModel...) or the classes of {found!r}."

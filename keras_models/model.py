@@ -76,6 +76,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     starts_decoder: ClassVar[bool] = True  # whether generation puts decoder_start_token_id before decoder_input_ids
     base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
     picture_stride: ClassVar[int] = 0  # of networks for pictures of any size that `nn.real_size` serves: their largest
+    sound_ranks: ClassVar[dict[str, int]] = {}  # of bare models: inputs that are sounds, with their number of axes
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
     optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
 
@@ -216,6 +217,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             return value if ops.is_tensor(value) else self.pack_labels(value)
         if name in PICTURES:
             return self._prepare_pictures(name, value)
+        rank = getattr(self.bare_model(), "sound_ranks", {}).get(name)
+        if rank is not None:
+            return self._prepare_sounds(name, value, rank)
         if ops.is_tensor(value):
             return value
         if isinstance(value, (tuple, Mapping)):  # several in one, such as encoder_outputs
@@ -243,6 +247,19 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             )
         if 0 in shape:
             raise ValueError(f"{name} is empty, of shape {shape}: give at least one picture of at least one pixel.")
+        return ops.cast(ops.convert_to_tensor(value), self.compute_dtype)
+
+    def _prepare_sounds(self, name: str, value: Any, rank: int) -> Any:
+        """Samples or features of sounds as a batch of this model's type."""
+        if not ops.is_tensor(value):
+            value = to_array(name, value)
+        value = value[None] if len(value.shape) == rank - 1 else value
+        if len(value.shape) != rank or 0 in tuple(value.shape):
+            axes = {2: "(batch, samples)", 3: "(batch, mels, frames) or (batch, frames, mels)"}[rank]
+            raise ValueError(
+                f"{name} has the shape {tuple(value.shape)}, but {type(self).__name__} takes {axes}, as the model's "
+                "feature extractor returns them, with nothing empty."
+            )
         return ops.cast(ops.convert_to_tensor(value), self.compute_dtype)
 
     def _check_length(self, inputs: dict[str, Any]):

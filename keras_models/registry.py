@@ -14,6 +14,8 @@ class Architecture:
     classes: dict[str, str]  # task -> class; "base" is the bare model
     tokenizer: str | None = None
     image_processor: str | None = None
+    feature_extractor: str | None = None
+    processor: str | None = None  # which unites two of them
     variants: dict[str, str] = field(default_factory=dict)  # class -> task: for checkpoints whose config.json names it
 
     @property
@@ -54,6 +56,12 @@ _HEADS = {  # task -> how the reference ends the class's name
     "object-detection": "ForObjectDetection",
     "semantic-segmentation": "ForSemanticSegmentation",
     "backbone": "Backbone",
+    "zero-shot-image-classification": "Model",
+    "speech-seq2seq": "ForConditionalGeneration",
+    "ctc": "ForCTC",
+    "audio-classification": "ForAudioClassification",
+    "audio-frame-classification": "ForAudioFrameClassification",
+    "audio-xvector": "ForXVector",
 }
 
 
@@ -63,19 +71,25 @@ def _row(
     tasks: str,
     tokenizer: str | None = None,
     image_processor: str | None = None,
+    feature_extractor: str | None = None,
+    processor: str | None = None,
     variants: dict[str, str] | None = None,
     **others: str,
 ) -> Architecture:
     """A row whose classes are named as usual, `others` and `variants` apart."""
     classes = {task: name + _HEADS[task] for task in tasks.split()}
     classes |= {task.replace("_", "-"): kind for task, kind in others.items()}
-    return Architecture(file, f"{name}Config", classes, tokenizer, image_processor, variants or {})
+    preprocessors = (tokenizer, image_processor, feature_extractor, processor)
+    return Architecture(file, f"{name}Config", classes, *preprocessors, variants or {})
 
 
 _CAUSAL_HEADS = "sequence-classification token-classification question-answering"
 _TEXT_HEADS = "sequence-classification token-classification question-answering multiple-choice"
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "audio-spectrogram-transformer": _row(
+        "audio_spectrogram_transformer", "AST", "base audio-classification", feature_extractor="ASTFeatureExtractor"
+    ),
     "bart": _row(
         "bart", "Bart", "base causal-lm sequence-classification question-answering seq2seq-lm", "BartTokenizer",
         masked_lm="BartForConditionalGeneration", pretraining="BartForConditionalGeneration",
@@ -83,6 +97,17 @@ ARCHITECTURES: dict[str, Architecture] = {
     "bert": _row(
         "bert", "Bert", f"base pretraining masked-lm next-sentence-prediction {_TEXT_HEADS}", "BertTokenizer",
         causal_lm="BertLMHeadModel", text_encoding="BertModel",
+    ),
+    "clip": _row(
+        "clip", "CLIP", "base image-classification zero-shot-image-classification", "CLIPTokenizer",
+        "CLIPImageProcessor", processor="CLIPProcessor",
+    ),
+    "clip_text_model": _row(
+        "clip", "CLIPText", "base", "CLIPTokenizer", text_encoding="CLIPTextModel",
+        projection="CLIPTextModelWithProjection",
+    ),
+    "clip_vision_model": _row(
+        "clip", "CLIPVision", "base", image_processor="CLIPImageProcessor", projection="CLIPVisionModelWithProjection"
     ),
     "deit": _row(
         "deit", "DeiT", "base image-classification masked-image-modeling", image_processor="DeiTImageProcessor",
@@ -120,6 +145,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         "segformer", "Segformer", "base semantic-segmentation image-classification",
         image_processor="SegformerImageProcessor",
     ),
+    "siglip": _row(
+        "siglip", "Siglip", "base image-classification zero-shot-image-classification", "SiglipTokenizer",
+        "SiglipImageProcessor", processor="SiglipProcessor",
+    ),
+    "siglip_text_model": _row("siglip", "SiglipText", "base", "SiglipTokenizer"),
+    "siglip_vision_model": _row("siglip", "SiglipVision", "base", image_processor="SiglipImageProcessor"),
     "swin": _row(
         "swin", "Swin", "base image-classification masked-image-modeling backbone", image_processor="ViTImageProcessor"
     ),
@@ -129,6 +160,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "vit": _row(
         "vit", "ViT", "base image-classification masked-image-modeling", image_processor="ViTImageProcessor"
+    ),
+    "wav2vec2": _row(
+        "wav2vec2", "Wav2Vec2", "base pretraining ctc audio-frame-classification audio-xvector",
+        "Wav2Vec2CTCTokenizer", feature_extractor="Wav2Vec2FeatureExtractor", processor="Wav2Vec2Processor",
+        audio_classification="Wav2Vec2ForSequenceClassification",
+    ),
+    "whisper": _row(
+        "whisper", "Whisper", "base causal-lm speech-seq2seq audio-classification", "WhisperTokenizer",
+        feature_extractor="WhisperFeatureExtractor", processor="WhisperProcessor",
     ),
 }  # fmt: skip
 
@@ -151,6 +191,12 @@ AUTO_CLASSES: dict[str, str] = {
     "AutoModelForSemanticSegmentation": "semantic-segmentation",
     "AutoModelForUniversalSegmentation": "universal-segmentation",
     "AutoBackbone": "backbone",
+    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
+    "AutoModelForSpeechSeq2Seq": "speech-seq2seq",
+    "AutoModelForCTC": "ctc",
+    "AutoModelForAudioClassification": "audio-classification",
+    "AutoModelForAudioFrameClassification": "audio-frame-classification",
+    "AutoModelForAudioXVector": "audio-xvector",
 }
 
 TOKENIZERS = (
@@ -159,6 +205,9 @@ TOKENIZERS = (
 )  # fmt: skip
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".wma", ".webm", ".mp4", ".mkv")
+FEATURE_EXTRACTORS = ("AST", "Wav2Vec2", "Whisper")
+PROCESSORS = ("CLIP", "Siglip", "Wav2Vec2", "Whisper")
 IMAGE_PROCESSORS = ("Bit", "CLIP", "ConvNext", "DPT", "DeiT", "Detr", "Segformer", "Siglip", "ViT")
 
 TASKS: dict[str, Task] = {
@@ -204,6 +253,18 @@ TASKS: dict[str, Task] = {
     "object-detection": Task(
         "image", "ObjectDetectionPipeline", "AutoModelForObjectDetection", "facebook/detr-resnet-50", "1d5f47b"
     ),
+    "zero-shot-image-classification": Task(
+        "zero_shot_image", "ZeroShotImageClassificationPipeline", "AutoModelForZeroShotImageClassification",
+        "openai/clip-vit-base-patch32", "3d74acf",
+    ),
+    "automatic-speech-recognition": Task(
+        "speech", "AutomaticSpeechRecognitionPipeline", "AutoModelForSpeechSeq2Seq AutoModelForCTC",
+        "facebook/wav2vec2-base-960h", "22aad52",
+    ),
+    "audio-classification": Task(
+        "audio", "AudioClassificationPipeline", "AutoModelForAudioClassification", "superb/wav2vec2-base-superb-ks",
+        "372e048",
+    ),
     "feature-extraction": Task(
         "feature_extraction", "FeatureExtractionPipeline", "AutoModel", "distilbert/distilbert-base-cased", "6ea8117"
     ),
@@ -231,6 +292,10 @@ def public_names() -> dict[str, str]:
         *(f"{name}ImageProcessor{end}" for name in IMAGE_PROCESSORS for end in ("", "Fast")),
     ]
     names |= dict.fromkeys(processors, "keras_models.preprocessing.image")
+    extractors = ["AutoFeatureExtractor", *(f"{name}FeatureExtractor" for name in FEATURE_EXTRACTORS)]
+    names |= dict.fromkeys(extractors, "keras_models.preprocessing.audio")
+    united = ["AutoProcessor", *(f"{name}Processor" for name in PROCESSORS)]
+    names |= dict.fromkeys(united, "keras_models.preprocessing.processor")
     for row in ARCHITECTURES.values():
         module = f"keras_models.models.{row.file}"
         names |= dict.fromkeys([row.config, *row.class_names], module)

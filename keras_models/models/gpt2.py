@@ -56,10 +56,10 @@ class GPT2Attention(nn.Layer):
         self.scale = (size // self.heads) ** -0.5 if config.scale_attn_weights else 1.0
         if config.scale_attn_by_inverse_layer_idx:
             self.scale /= index + 1
-        self.c_attn = nn.Conv1D(size, 2 * size if cross else 3 * size)
+        self.c_attn = nn.InOutDense(size, 2 * size if cross else 3 * size)
         if cross:
-            self.q_attn = nn.Conv1D(size, size)
-        self.c_proj = nn.Conv1D(size, size)
+            self.q_attn = nn.InOutDense(size, size)
+        self.c_proj = nn.InOutDense(size, size)
         self.attn_dropout = nn.Dropout(config.attn_pdrop)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
@@ -93,8 +93,8 @@ class GPT2MLP(nn.Layer):
     def __init__(self, config):
         super().__init__()
         inner = config.n_inner or 4 * config.n_embd
-        self.c_fc = nn.Conv1D(config.n_embd, inner, activation=config.activation_function)
-        self.c_proj = nn.Conv1D(inner, config.n_embd)
+        self.c_fc = nn.InOutDense(config.n_embd, inner, activation=config.activation_function)
+        self.c_proj = nn.InOutDense(inner, config.n_embd)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def call(self, x):
