@@ -24,7 +24,7 @@ from rich.filesize import decimal
 from typer.core import TyperGroup
 
 from keras_models.console import show_result, show_rows, tell
-from keras_models.registry import PICTURE_SUFFIXES
+from keras_models.registry import AUDIO_SUFFIXES, PICTURE_SUFFIXES
 
 
 class Backend(StrEnum):
@@ -49,6 +49,23 @@ class Float(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+
+
+class Transcript(StrEnum):
+    """What speech can be written as."""
+
+    SRT = "srt"
+    VTT = "vtt"
+    TXT = "txt"
+    JSON = "json"
+
+
+class Live(StrEnum):
+    """Where sound can come from while it is being spoken."""
+
+    MICROPHONE = "microphone"
+    S16LE = "s16le"
+    F32LE = "f32le"
 
 
 class Commands(TyperGroup):
@@ -78,6 +95,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 On = Annotated[Backend | None, typer.Option("--backend", help="What Keras runs on, whatever KERAS_BACKEND says.")]
 Dtype = Annotated[str | None, typer.Option(help="Of weights and computation: float16, bfloat16, auto ...")]
 
+_SUFFIXES = {"image_processor": PICTURE_SUFFIXES, "feature_extractor": AUDIO_SUFFIXES}  # by what a pipeline needs
+_CHUNKS = ("chunk_length_s", "stream_chunk_s", "stride_length_s")
 CHAT_COMMANDS = {
     "/help": "Show this.",
     "/system TEXT": "Tell the model something else before all turns; without TEXT, nothing.",
@@ -112,7 +131,7 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT", show_default=False,
-            help="Texts; pictures, by path, address or folder; JSON objects for inputs of several parts; @FILE for "
+            help="Texts; pictures and sounds, by path, address or folder; JSON objects for inputs of several parts; @FILE for "
             "inputs in a file; - for the lines of standard input, as without any INPUT. A text that begins with @ is "
             "written with @@.",
         ),
@@ -121,8 +140,8 @@ def run(
         list[Path] | None,
         typer.Option(
             "--file", "-f", exists=True, dir_okay=False,
-            help="Inputs: a picture; .json with a list, .jsonl with a value a line, all else with a text a line. Blank "
-            "lines do not count.",
+            help="Inputs: a picture or sound; .json with a list, .jsonl with a value a line, all else with a text a "
+            "line. Blank lines do not count.",
         ),
     ] = None,
     model: Annotated[
@@ -133,7 +152,18 @@ def run(
     save: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Draw results on pictures, into this file (out.png), or this folder for several."
+            metavar="PATH", help="Draw results on pictures, or write speech down (out.srt), into this file, or this "
+            "folder for several."
+        ),
+    ] = None,
+    form: Annotated[
+        Transcript | None, typer.Option("--format", help="Print speech as subtitles, as text alone or as JSON.")
+    ] = None,
+    live: Annotated[
+        Live | None,
+        typer.Option(
+            help="Write down speech while it is spoken: to the microphone, or as samples of 16-bit integers or 32-bit "
+            "floats on standard input, of one channel at the model's sampling rate."
         ),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print text while it is being written.")] = False,
@@ -157,7 +187,7 @@ def run(
     sources = [_of_file(path) for path in files or ()] + [_of_argument(text) for text in inputs or ()]
     if not sources and len(parts) == 2:
         sources = [[{}]]
-    elif not sources and sys.stdin.isatty():
+    elif not sources and not live and sys.stdin.isatty():
         raise typer.BadParameter("there is no text, @FILE, --file or standard input", param_hint="INPUT")
     settings = _given(model=model, batch_size=batch_size, top_k=top_k, dtype=dtype, revision=revision)
     settings |= _given(candidate_labels=candidate_labels) | dict(map(_option, options or ()))
@@ -168,28 +198,40 @@ def run(
 
     if stream:
         _check_stream(task, settings, as_json)
+    pieces = {name: settings.pop(name) for name in _CHUNKS if live and name in settings}
     pipe = pipeline(task, **settings)
-    takes_pictures = "image_processor" in pipe.parts
-    if save is not None and not takes_pictures:
+    suffixes = next((own for part, own in _SUFFIXES.items() if part in pipe.parts), ())
+    if save is not None and not suffixes:
         raise typer.BadParameter(f"{task} takes no pictures to draw on", param_hint="--save")
+    is_speech = hasattr(pipe, "stamps")
+    if not is_speech and (form or live):
+        raise typer.BadParameter(f"{task} takes no speech", param_hint="--format" if form else "--live")
+    call = {}
+    if form in (Transcript.SRT, Transcript.VTT) or (save and save.suffix in (".srt", ".vtt")):
+        call["return_timestamps"] = settings.get("return_timestamps") or (True if True in pipe.stamps else "word")
+    if live is not None:
+        _transcribe_live(pipe, live, pieces, call, as_json)
+        return
     streamer = _streamer(pipe) if stream else None
     waiting: deque[Any] = deque()  # inputs whose results are still to come
 
     def items() -> Iterator[Any]:
         given = chain.from_iterable(sources or [_of_argument("-")])
-        for item in chain.from_iterable(map(_pictures_in, given)) if takes_pictures else given:
+        for item in chain.from_iterable(_files_in(each, suffixes) for each in given) if suffixes else given:
             waiting.append(_completed(item, parts))
             if streamer is not None:  # results begin with a prompt, but that of a chat is no plain text
                 streamer.skip_prompt = not (isinstance(item, str) and settings.get("return_full_text", True))
             yield waiting[-1]
 
-    for number, result in enumerate(pipe(items(), **_given(streamer=streamer))):
+    for number, result in enumerate(pipe(items(), **_given(streamer=streamer), **call)):
         item = waiting.popleft()
         if save is not None:
-            tell(f"drawn: {_draw(result, item, number, save)}", "dim")
+            tell(f"written: {_save(result, item, number, save, form or 'png')}", "dim")
         if streamer is not None:
             continue
-        if as_json:
+        if form is not None:
+            print(result.to_format(form), end="", flush=True)
+        elif as_json:
             print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
         else:
             show_result(item, result)
@@ -308,28 +350,49 @@ def convert(
     print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
 
 
-def _pictures_in(item: Any) -> Iterable[Any]:
-    """The pictures in a folder; an input that is no folder as it is."""
+def _files_in(item: Any, suffixes: tuple[str, ...]) -> Iterable[Any]:
+    """The files in a folder that have one of the suffixes; an input that is no folder as it is."""
     if not (isinstance(item, str) and Path(item).is_dir()):
         return [item]
-    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in suffixes)
     if not found:
-        raise ValueError(f"The folder {item} holds no pictures: name one with {', '.join(PICTURE_SUFFIXES)} in it.")
+        raise ValueError(f"The folder {item} holds nothing for this task: put a file in it, {', '.join(suffixes)}.")
     return found
 
 
-def _draw(result: Any, item: Any, number: int, target: Path) -> Path:
-    """Draws a result into the file `target`, or, without the ending of one, into the folder, under the input's name."""
+def _save(result: Any, item: Any, number: int, target: Path, suffix: str) -> Path:
+    """Writes a result into the file `target`, or into the folder of that name, under the input's."""
     if not hasattr(result, "draw"):
         raise ValueError("This task's results are numbers, which nothing can be drawn of: drop --save.")
     if target.suffix and number:
-        raise ValueError(f"{target} is a file, and there are several pictures: give --save a folder.")
+        raise ValueError(f"{target} is a file, and there are several results: give --save a folder.")
     if not target.suffix:
         name = Path(str(item)).stem if isinstance(item, str) and len(item) < 200 else f"{number + 1}"
-        target = target / f"{name}.png"
+        target = target / f"{name}.{suffix}"
     target.parent.mkdir(parents=True, exist_ok=True)
     result.save(target)
     return target
+
+
+def _transcribe_live(pipe: Any, source: Live, pieces: dict[str, Any], call: dict[str, Any], as_json: bool):
+    """Prints what is being said: a line for each chunk, which grows until it is complete on a terminal."""
+    from keras_models.preprocessing.audio_stream import microphone, pcm_chunks
+
+    pieces = {"chunk_length_s": 5.0, "stream_chunk_s": 1.0} | pieces
+    if not (as_json or sys.stdout.isatty()):
+        pieces["stream_chunk_s"] = None  # nobody reads what is taken back
+    if source is Live.MICROPHONE:
+        chunks = microphone(pipe.sampling_rate, **pieces)
+    else:
+        chunks = pcm_chunks(sys.stdin.buffer, pipe.sampling_rate, format=source, **pieces)
+    to_start = "\r\x1b[K" if pieces["stream_chunk_s"] else ""
+    with suppress(KeyboardInterrupt):
+        for result in pipe(chunks, **call):
+            is_partial = any(result.pop("partial"))
+            if as_json:
+                print(json.dumps({**result, "partial": is_partial}, ensure_ascii=False, default=_plain), flush=True)
+            else:
+                print(to_start + result["text"].strip(), end="" if is_partial else "\n", flush=True)
 
 
 def _check_stream(task: str, settings: dict[str, Any], as_json: bool):
@@ -490,7 +553,7 @@ def _of_argument(text: str) -> Iterable[Any]:
 
 def _of_file(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as stream:
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if path.suffix.lower() in (*PICTURE_SUFFIXES, *AUDIO_SUFFIXES):
             yield str(path)
         elif path.suffix == ".json":
             content = _from_json(stream.read(), str(path))

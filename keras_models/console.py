@@ -15,7 +15,9 @@ def show_result(item: Any, result: Any):
     """Prints an input, shortened, and what a pipeline made of it."""
     text = " · ".join(map(str, item.values())) if isinstance(item, dict) else str(item)
     _show_title(textwrap.shorten(text, 100, placeholder=" …"))
-    if isinstance(result, dict):
+    if isinstance(result, dict) and isinstance(result.get("text"), str):  # speech
+        show_rows([_timed(chunk) for chunk in result.get("chunks", ())] or [{"": result["text"].strip()}])
+    elif isinstance(result, dict):
         columns = {name: values for name, values in result.items() if isinstance(values, list)}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         show_rows(rows or [result])
@@ -42,6 +44,13 @@ def show_rows(rows: list[dict[str, Any]], title: str | None = None):
 def tell(message: str, style: str):
     """Prints a message as one line on stderr."""
     Console(stderr=True).print(Text(" ".join(message.split()), style), soft_wrap=True)
+
+
+def _timed(chunk: dict[str, Any]) -> dict[str, Any]:
+    """A piece of a transcript as a row."""
+    start, end = ("?" if each is None else f"{each:.2f}" for each in chunk["timestamp"])
+    others = {name: value for name, value in chunk.items() if name not in ("timestamp", "text")}
+    return {"from": start, "to": end, "text": chunk["text"].strip(), **others}
 
 
 def _show_title(text: str):

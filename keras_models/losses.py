@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import ops
 
@@ -135,3 +137,61 @@ def question_answering(start_logits, end_logits, start_positions, end_positions)
     length = ops.shape(start_logits)[1]
     start, end = (ops.clip(ops.reshape(each, (-1,)), 0, length) for each in (start_positions, end_positions))
     return (cross_entropy(start_logits, start, ignore=length) + cross_entropy(end_logits, end, ignore=length)) / 2
+
+
+def ctc(logits, labels, lengths, blank: int, reduction: str = "sum", zero_infinity: bool = False):
+    """Connectionist temporal classification (https://doi.org/10.1145/1143844.1143891), as PyTorch computes it.
+
+    Args:
+        logits: (batch, frames, classes).
+        labels: (batch, length), integers; negative ones do not count, wherever they are.
+        lengths: (batch,), how many frames are of each sound, or None for all of them.
+        blank: the class of frames that stand for no label.
+        reduction: "sum", or "mean" of the losses per label.
+        zero_infinity: let sounds that are too short for their labels count as nothing, not as infinitely wrong.
+
+    Raises:
+        ValueError: another reduction.
+    """
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"Unknown ctc_loss_reduction {reduction!r} in the configuration: use 'sum' or 'mean'.")
+    labels = ops.cast(labels, "int32")
+    (batch, frames), size = ops.shape(logits)[:2], ops.shape(labels)[1]
+    lengths = ops.full((batch,), frames, "int32") if lengths is None else ops.cast(lengths, "int32")
+    counted = labels >= 0
+    places = ops.arange(size)[None]
+    labels = ops.take_along_axis(labels, ops.argsort(ops.where(counted, places, places + size), axis=1), axis=1)
+    counts = ops.sum(ops.cast(counted, "int32"), axis=1)
+    inside = places < counts[:, None]
+    labels = ops.where(inside, labels, 0)
+    again = ops.logical_and(labels[:, 1:] == labels[:, :-1], inside[:, 1:])  # needs a blank in between
+    fits = lengths >= counts + ops.sum(ops.cast(again, "int32"), axis=1)
+    exact = ops.cast(logits, "float32")
+    found = ops.ctc_loss(labels, exact, ops.where(fits, counts, 0), ops.where(fits, lengths, 1), mask_index=blank)
+    found = ops.where(fits, found, 0.0 if zero_infinity else math.inf)
+    if reduction == "sum":
+        return ops.sum(found)
+    return ops.mean(found / ops.cast(ops.maximum(counts, 1), "float32"))
+
+
+def contrastive(predictions, targets, negatives, counted, temperature: float):
+    """The sum of cross entropies of telling each frame's target from those of other frames, by their angles.
+
+    Args:
+        predictions, targets: (batch, frames, size).
+        negatives: (batch, frames, count), numbers of the other frames among those of the whole batch.
+        counted: (batch, frames), 1 for frames that count.
+    """
+    predictions, targets = (ops.cast(each, "float32") for each in (predictions, targets))
+    others = ops.take(ops.reshape(targets, (-1, targets.shape[-1])), negatives, axis=0)  # (batch, frames, count, size)
+    same = ops.all(others == targets[:, :, None], axis=-1)
+    right, wrong = cosine(predictions, targets), cosine(predictions[:, :, None], others)
+    wrong = ops.where(same, -math.inf, wrong / temperature)
+    scores = ops.concatenate([right[..., None] / temperature, wrong], axis=-1)
+    return -ops.sum(ops.log_softmax(scores, axis=-1)[..., 0] * ops.cast(counted, "float32"))
+
+
+def cosine(x, y, epsilon: float = 1e-8):
+    """The cosine of the angle between vectors along the last axis."""
+    lengths = [ops.sqrt(ops.sum(ops.square(each), axis=-1)) for each in (x, y)]
+    return ops.sum(x * y, axis=-1) / (ops.maximum(lengths[0], epsilon) * ops.maximum(lengths[1], epsilon))

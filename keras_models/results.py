@@ -1,4 +1,4 @@
-"""What image pipelines return for one picture: plain lists and dictionaries that can show themselves."""
+"""What pipelines return for a picture or a sound: plain lists and dictionaries that can show themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from keras_models import visualize
+from keras_models import subtitles, visualize, visualize_sound
 
 NOTEBOOK_SIDE = 1600  # the longest side, in pixels, of what goes into a notebook
 
@@ -65,3 +65,54 @@ class PictureResult(_Drawn, dict):
     def __init__(self, result: Mapping[str, Any], *, image: Image.Image):
         super().__init__(result)
         self.image = image
+
+
+class SoundResults(list):
+    """The results for one sound: the list that it is, and the sound aside, which a notebook draws with them.
+
+    Args:
+        results: a dictionary for each class.
+        source: what went into the pipeline.
+    """
+
+    def __init__(self, results: Iterable[dict[str, Any]], *, source: Any):
+        super().__init__(results)
+        self.source = source
+
+    def draw(self, **options: Any) -> Image.Image:
+        """The spectrogram of the sound with the classes as bars; options are those of `visualize.draw_classes`."""
+        return visualize.draw_classes(self, visualize_sound.draw_spectrogram(self.source), **options)
+
+    save, show, _repr_png_ = _Drawn.save, _Drawn.show, _Drawn._repr_png_
+
+
+class SoundResult(dict):
+    """What was said in a sound: the dictionary {"text", "chunks" ...} that it is, and the sound aside.
+
+    Args:
+        result: what was found, by name.
+        source: what went into the pipeline.
+    """
+
+    def __init__(self, result: Mapping[str, Any], *, source: Any):
+        super().__init__(result)
+        self.source = source
+
+    def draw(self, **options: Any) -> Image.Image:
+        """The spectrogram of the sound with its words under it; options are those of `visualize_sound.draw_speech`."""
+        return visualize_sound.draw_speech(self.source, self, **options)
+
+    def save(self, path: str | os.PathLike[str], **options: Any):
+        """Writes the result: as subtitles (.srt, .vtt), text (.txt), JSON (.json), or a picture (.png, .jpg ...)."""
+        kind = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
+        if kind not in subtitles.FORMATS:
+            self.draw(**options).save(path)
+            return
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.to_format(kind, **options))
+
+    def to_format(self, kind: str, **options: Any) -> str:
+        """The contents of a file of this kind: "srt", "vtt", "txt" or "json"; see `subtitles.write`."""
+        return subtitles.write(self, kind, **options)
+
+    show, _repr_png_ = _Drawn.show, _Drawn._repr_png_

@@ -99,7 +99,7 @@ def draw_boxes(image: Any, detections: Sequence[Mapping[str, Any]]) -> Image.Ima
         pen.rectangle(box.grown(max(1, line // 3)), outline=(*_ink_on(color), 110), width=max(1, line // 3))
         pen.rectangle(box, outline=color, width=line)
     taken: list[_Box] = []
-    font = _font_for(colors, _unit(canvas.size))
+    font = font_for(colors, _unit(canvas.size))
     for number in reversed(order):  # around the small there is the least choice
         label = _label(detections[number], number)
         words = _caption(label, detections[number].get("score"), font, boxes[number], canvas.size)
@@ -212,7 +212,7 @@ def draw_attention(
     heat = _resized(_stretched(values), canvas.size)
     # Where there is no attention there is no colour: the picture shows through, darker.
     opacity = 0.75 * np.sqrt(heat)[..., None]
-    pixels = 0.65 * np.asarray(canvas, "float32") * (1 - opacity) + _heat(heat) * opacity
+    pixels = 0.65 * np.asarray(canvas, "float32") * (1 - opacity) + heat_of(heat) * opacity
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
@@ -238,7 +238,7 @@ def draw_depth(depth: Any, image: Any = None) -> Image.Image:
     if canvas:
         unknown = np.asarray(Image.fromarray(unknown).resize(canvas.size, Image.Resampling.NEAREST))
         values = _resized(values, canvas.size)
-    pixels = _heat(values)
+    pixels = heat_of(values)
     pixels[unknown] = GREY
     return Image.fromarray(np.hstack([canvas, pixels]) if canvas else pixels)
 
@@ -400,7 +400,7 @@ def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
+def heat_of(values: np.ndarray) -> np.ndarray:
     """Colours of values from 0 to 1: (height, width) -> bytes (height, width, 3)."""
     steps = np.linspace(0, 255, len(HEAT))
     table = np.stack([np.interp(np.arange(256), steps, channel) for channel in zip(*HEAT, strict=True)], axis=-1)
@@ -434,7 +434,7 @@ def _has(name: str, character: str) -> bool:
     return font is not None and (character == " " or bytes(font.getmask(character)) != bytes(font.getmask("\uffff")))
 
 
-def _font_for(labels: Iterable[str], size: int) -> ImageFont.FreeTypeFont:
+def font_for(labels: Iterable[str], size: int) -> ImageFont.FreeTypeFont:
     """The font that has the most characters of all labels of a picture, the first of those that tie."""
     needed = {*_clean(" ".join(labels)), "…"}
     names = ("", *FONTS)
@@ -450,7 +450,7 @@ def _clean(words: str) -> str:
     return " ".join(unicodedata.normalize("NFC", words).split())
 
 
-def _shortened(words: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def shortened(words: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     """As much of a line as fits, ending with whole words if that costs little; empty if nothing does."""
     words = _clean(words)
     if font.getlength(words) <= room:
@@ -487,7 +487,7 @@ def _caption(label: str, score: float | None, font: ImageFont.FreeTypeFont, box:
         return whole
     # Where space is short, a label without its score tells more than a score with three letters of a label.
     rest = room - font.getlength(tail)
-    return _shortened(label, font, rest) + tail if rest >= 4 * font.size else _shortened(label, font, room)
+    return shortened(label, font, rest) + tail if rest >= 4 * font.size else shortened(label, font, room)
 
 
 def _chip_size(words: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
@@ -546,8 +546,8 @@ def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
 def _with_legend(picture: Image.Image, rows: Sequence[tuple[float, str, Color]]) -> Image.Image:
     """A picture and, at its right if that is high enough, else below, rows of a colour, a label and a share."""
     unit = _unit(picture.size)
-    font = _font_for((label for _, label, _ in rows), unit)
-    labels = [_shortened(label, font, 16 * unit) for _, label, _ in rows]
+    font = font_for((label for _, label, _ in rows), unit)
+    labels = [shortened(label, font, 16 * unit) for _, label, _ in rows]
     longest = math.ceil(max(map(font.getlength, labels)))
     height, margin = round(1.7 * unit), unit
     share_at = round(1.6 * unit) + longest + unit + math.ceil(font.getlength("100%"))  # its right end
@@ -581,12 +581,12 @@ def _bars(rows: Sequence[tuple[float, str]], unit: int) -> Image.Image:
     text, bar, gap = round(1.5 * unit), max(4, round(0.42 * unit)), round(0.75 * unit)
     panel = Image.new("RGB", (width + 2 * margin, len(rows) * (text + bar + gap) - gap + 2 * margin), WHITE)
     pen, shape = ImageDraw.Draw(panel), _rounded(width, bar, bar / 2)
-    font = _font_for((label for _, label in rows), unit)
+    font = font_for((label for _, label in rows), unit)
     for number, (score, label) in enumerate(rows):
         top = margin + number * (text + bar + gap)
         value = _percent(score, 1) if likely else f"{score:.2f}"
         room = width - unit - font.getlength(value)
-        pen.text((margin, top + text / 2), _shortened(label, font, room), font=font, fill=INK, anchor="lm")
+        pen.text((margin, top + text / 2), shortened(label, font, room), font=font, fill=INK, anchor="lm")
         pen.text((margin + width, top + text / 2), value, font=font, fill=GREY, anchor="rm")
         filled = Image.new("RGB", (width, bar), TRACK)
         filled.paste(BAR, (0, 0, round(width * max(score, 0) / full) if full else 0, bar))

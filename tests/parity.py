@@ -32,7 +32,7 @@ def check(
         tolerance: absolute, on values of order one.
         pictures: outputs whose channels the reference has first, as it has those of pixel_values.
         module: in tests/reference, that has `checkpoint` and `forward`.
-        extra: outputs of ours that the reference does not have.
+        extra: outputs of ours, or parts of them, that the reference does not have.
     """
     folder = reference.make(
         f"{module}.checkpoint", architecture=architecture, config=config, inputs=inputs, labels=labels, save=save
@@ -160,8 +160,9 @@ def changed(theirs, ours):
 
 
 def without(names, outputs):
-    """Outputs as arrays by name, some of them left out."""
-    return flatten({name: value for name, value in outputs.items() if name not in names})
+    """Outputs as arrays by name, some of them, or parts such as text_model_output.attentions, left out."""
+    arrays = flatten(outputs)
+    return {name: arrays[name] for name in arrays if not f"{name}.".startswith(tuple(f"{each}." for each in names))}
 
 
 def check_keras_file(model, arrays, expected, tolerance, extra):
@@ -171,11 +172,17 @@ def check_keras_file(model, arrays, expected, tolerance, extra):
         compare(expected, without(extra, keras.saving.load_model(path)(**arrays, **FLAGS)), tolerance)
 
 
-def check_defaults(config):
-    """The configuration class of this name has the reference's settings, with its defaults, under its common names."""
+def check_defaults(config, extra=()):
+    """The configuration class of this name has the reference's settings, with its defaults, under its common names.
+
+    Configurations of parts have checks of their own.
+
+    Args:
+        extra: settings that the reference reads from files but has no default for.
+    """
     kind = getattr(keras_models, config)
     expected = reference.call("text_models.defaults", config=config)
-    own = set(kind.field_names()) - set(Config.field_names())
+    own = set(kind.field_names()) - set(Config.field_names()) - set(kind.parts) - set(extra)
     assert own <= set(expected["settings"]), own - set(expected["settings"])
     found = kind().to_dict()
     assert {name: expected["settings"][name] for name in own} == {name: found[name] for name in own}

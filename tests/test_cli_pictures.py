@@ -29,11 +29,11 @@ def test_boxes_are_drawn_and_shown(shared, tmp_path):
     target, source = tmp_path / "new" / "out.png", paths(shared)[1]
     options = ("-m", made(shared, "boxes"), "-o", "threshold=0.2")
     found = invoke("run", "object-detection", source, *options, "--save", target)
-    assert found.exit_code == 0 and "drawn: " in found.stderr and "xmin" in found.stdout
+    assert found.exit_code == 0 and "written: " in found.stderr and "xmin" in found.stdout
     drawn, picture = Image.open(target), Image.open(source)
     assert drawn.size == picture.size and np.any(np.asarray(drawn) != np.asarray(picture))
     several = invoke("run", "object-detection", source, source, *options, "--save", target)
-    assert several.exit_code == 1 and "there are several pictures: give --save a folder" in several.stderr
+    assert several.exit_code == 1 and "there are several results: give --save a folder" in several.stderr
 
 
 def test_masks_in_tables_and_in_json(shared):
@@ -50,7 +50,7 @@ def test_masks_in_tables_and_in_json(shared):
 def test_mistakes(shared, tmp_path):
     options = ("-m", made(shared, "classes"))
     assert "There is no file" in failure("run", "image-classification", tmp_path / "nowhere.png", *options)
-    assert "holds no pictures: name one with .jpg" in failure("run", "image-classification", tmp_path, *options)
+    assert "holds nothing for this task: put a file in it, .jpg" in failure("run", "image-classification", tmp_path, *options)
     features = ("run", "image-feature-extraction", paths(shared)[0], "-m", made(shared, "features"))
     assert "numbers, which nothing can be drawn of" in failure(*features, "--save", tmp_path / "out.png")
     assert "takes no pictures to draw on" in misuse("run", "sentiment-analysis", "fine", "--save", tmp_path / "a.png")

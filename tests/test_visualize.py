@@ -191,7 +191,7 @@ def test_colours_can_be_told_apart(sight):
 
 
 def test_more_heat_is_always_brighter():
-    lightness = oklab(linear(visualize._heat(np.linspace(0, 1, 200)[None])[0]))[:, 0]
+    lightness = oklab(linear(visualize.heat_of(np.linspace(0, 1, 200)[None])[0]))[:, 0]
     assert (np.diff(lightness) > -1e-3).all() and lightness[-1] - lightness[0] > 0.7
 
 
@@ -317,14 +317,14 @@ def test_any_label_can_be_drawn(label):
 
 
 def test_long_labels_end_with_whole_words():
-    font = visualize._font_for([], 20)
+    font = visualize.font_for([], 20)
     name = "timber wolf, grey wolf, gray wolf, Canis lupus"
     for room in range(15, 500, 7):
-        short = visualize._shortened(name, font, room)
+        short = visualize.shortened(name, font, room)
         assert font.getlength(short) <= room
         assert short == name or (short[-1:] == "…" and name.startswith(short[:-1])) or (room < 30 and not short)
-    assert visualize._shortened(name, font, font.getlength("timber wolf, grey w…") + 1) == "timber wolf, grey…"
-    assert visualize._shortened("e\u0301te\u0301", font, 500) == "\u00e9t\u00e9"
+    assert visualize.shortened(name, font, font.getlength("timber wolf, grey w…") + 1) == "timber wolf, grey…"
+    assert visualize.shortened("e\u0301te\u0301", font, 500) == "\u00e9t\u00e9"
 
 
 def test_labels_are_as_wide_as_half_of_the_picture_at_most():
@@ -335,15 +335,15 @@ def test_labels_are_as_wide_as_half_of_the_picture_at_most():
 
 def test_a_font_is_chosen_that_has_the_letters(monkeypatch):
     """Pillow's own lacks accents; an installed one that has them is taken for the whole picture."""
-    assert visualize._font_for(["cat", "dog 3/4 (98%)"], 16).getname() == ("Aileron", "Regular")
+    assert visualize.font_for(["cat", "dog 3/4 (98%)"], 16).getname() == ("Aileron", "Regular")
     monkeypatch.setattr(visualize, "FONTS", ("none.ttf", "two.ttf"))
     monkeypatch.setattr(visualize, "_has", lambda name, character: name == "two.ttf" or character in "cat… ")
     monkeypatch.setattr(visualize, "_font", lambda name, size: name)
-    assert [visualize._font_for(labels, 16) for labels in (["cat"], ["cat", "çat"])] == ["", "two.ttf"]
+    assert [visualize.font_for(labels, 16) for labels in (["cat"], ["cat", "çat"])] == ["", "two.ttf"]
     monkeypatch.setattr(
         visualize, "_has", lambda name, character: character in {"": "ca", "two.ttf": "cat"}.get(name, "")
     )
-    assert visualize._font_for(["cat"], 16) == "two.ttf"
+    assert visualize.font_for(["cat"], 16) == "two.ttf"
 
 
 def test_characters_that_a_font_lacks_are_noticed():

@@ -433,14 +433,15 @@ def _assistant_prompt(call: Call) -> Prompt:
         outputs, inputs = encode(assistant, call.encoder_inputs, GenerationConfig())
         return Prompt(prompt.ids, prompt.mask, {}, outputs["last_hidden_state"], inputs.get("attention_mask"))
     states, name = prompt.encoder_states, type(assistant).__name__
-    if "encoder_hidden_states" not in assistant.input_names:
+    known = [each for each in ("encoder_hidden_states", "encoder_outputs") if each in assistant.input_names]
+    if not known:
         raise ValueError(f"The assistant, a {name}, cannot attend to an encoder: use one that can, or has its own.")
     if states.shape[-1] != assistant.config.hidden_size:
         raise ValueError(
             f"The assistant, a {name}, attends to states of size {assistant.config.hidden_size}, the model's encoder "
             f"has {states.shape[-1]}: use an assistant with an encoder of its own."
         )
-    inputs = {"encoder_hidden_states": states, "encoder_attention_mask": prompt.encoder_mask}
+    inputs = {known[0]: states, "encoder_attention_mask": prompt.encoder_mask}
     inputs = {name: ops.convert_to_numpy(value) for name, value in inputs.items() if value is not None}
     return Prompt(prompt.ids, prompt.mask, inputs)
 

@@ -50,7 +50,7 @@ class Programs:
     def __init__(self, model: Any, search: Any, processors: LogitsProcessorList, records: tuple[str, ...] = ()):
         self.model, self.search, self.processors, self.records = model, search, processors, records
         self.encodes = model.config.is_encoder_decoder
-        self.has_positions = "position_ids" in model.input_names
+        self.positions = "decoder_position_ids" if self.encodes else "position_ids"
         self.keeps_logits = "logits_to_keep" in model.input_names
         self.start = runtime.compile_program(model, self._start)
         self.loop = runtime.compile_program(model, self._loop, donated=(0,))
@@ -79,8 +79,8 @@ class Programs:
             inputs["attention_mask"] = fixed["encoder_mask"]
         if mask is not None and names[1] in self.model.input_names:
             inputs[names[1]] = mask
-        if places is not None and self.has_positions:
-            inputs["position_ids"] = places
+        if places is not None and self.positions in self.model.input_names:
+            inputs[self.positions] = places
         flags = dict.fromkeys(self.records, True)
         return self.model(**inputs, **flags, past_key_values=cache)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Call:
     tokenizer: Any = None
     assistant_tokenizer: Any = None
     encoder_inputs: dict[str, Any] | None = None  # what an assistant's encoder is given too
+    search: Any = None  # in place of the one that the settings ask for
+    numbers: dict[str, float] = field(default_factory=dict)  # that this search needs
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -96,23 +98,15 @@ def generate(
             if kwargs.pop(name, None) is not None:
                 raise ValueError(f"generate has no {name}: drop it.")
         seed = np.random.randint(2**31) if seed is None else seed
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed must be an integer of 0 or more, not {seed!r}.")
-        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
-            raise TypeError(f"A streamer needs methods put(ids) and end(), which {type(streamer).__name__} lacks.")
-        for name, each in (("logits_processor", logits_processor), ("stopping_criteria", stopping_criteria)):
-            if not isinstance(each or (), Sequence) or not all(map(callable, each or ())):
-                raise TypeError(f"{name} must be a list of functions, not {each!r}.")
-        if not callable(prefix_allowed_tokens_fn or len):
-            raise TypeError(f"prefix_allowed_tokens_fn must be a function, not {prefix_allowed_tokens_fn!r}.")
-        settings, given = _settings(model, generation_config, use_model_defaults, kwargs)
+        check_arguments(seed, streamer, logits_processor, stopping_criteria, prefix_allowed_tokens_fn)
+        settings, given = call_settings(model, generation_config, use_model_defaults, kwargs)
         settings.check_call(streamer=streamer, assistant_model=assistant_model, tokenizer=tokenizer)
         given = _arrays(model, inputs, given, settings)
         special = settings.special_tokens(model.config.is_encoder_decoder, "attention_mask" in given)
         prompt, encoder_inputs, encoded = _prompt(model, given, settings, special)
         if streamer is not None and prompt.ids.shape[0] != 1:
             raise ValueError(f"A streamer follows one text, not a batch of {prompt.ids.shape[0]}: stream them in turn.")
-        call = _resolve(
+        call = resolve(
             model, settings, prompt, kwargs, special, encoder_inputs, tokenizer, logits_processor, stopping_criteria,
             prefix_allowed_tokens_fn, streamer=streamer, assistant=assistant_model, seed=int(seed),
             assistant_tokenizer=assistant_tokenizer,
@@ -120,7 +114,7 @@ def generate(
         unseen = 0 if prompt.has_tokens else prompt.ids.shape[1]
         if streamer is not None:
             streamer.put(prompt.ids[:, unseen:])
-        result = _mode(settings.generation_mode(assistant_model))(call)
+        result = mode(settings.generation_mode(assistant_model))(call)
         if streamer is not None:
             streamer.end()
     result["sequences"] = result["sequences"][:, unseen:]
@@ -132,7 +126,20 @@ def generate(
     return ModelOutput(**{name: result[name] for name in OUTPUTS if result.get(name) is not None})
 
 
-def _settings(model, generation_config, use_model_defaults, kwargs) -> tuple[GenerationConfig, dict[str, Any]]:
+def check_arguments(seed, streamer, logits_processor, stopping_criteria, prefix_allowed_tokens_fn):
+    """Raises TypeError or ValueError where an argument of `generate` is not what its name promises."""
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, not {seed!r}.")
+    if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+        raise TypeError(f"A streamer needs methods put(ids) and end(), which {type(streamer).__name__} lacks.")
+    for name, each in (("logits_processor", logits_processor), ("stopping_criteria", stopping_criteria)):
+        if not isinstance(each or (), Sequence) or not all(map(callable, each or ())):
+            raise TypeError(f"{name} must be a list of functions, not {each!r}.")
+    if not callable(prefix_allowed_tokens_fn or len):
+        raise TypeError(f"prefix_allowed_tokens_fn must be a function, not {prefix_allowed_tokens_fn!r}.")
+
+
+def call_settings(model, generation_config, use_model_defaults, kwargs) -> tuple[GenerationConfig, dict[str, Any]]:
     """The settings of a call, and those of its keyword arguments that are inputs of the model."""
     base = model.generation_config
     if generation_config is not None:
@@ -333,7 +340,7 @@ def encode(model: Any, inputs: dict[str, Any], settings: GenerationConfig) -> tu
     return outputs, inputs
 
 
-def _resolve(
+def resolve(
     model, settings, prompt, kwargs, special, encoder_inputs, tokenizer, logits_processor, stopping_criteria,
     prefix_allowed_tokens_fn, **rest,
 ) -> Call:  # fmt: skip
@@ -381,7 +388,7 @@ def _resolve(
     )  # fmt: skip
 
 
-def _mode(name: str) -> Callable[[Call], dict[str, Any]]:
+def mode(name: str) -> Callable[[Call], dict[str, Any]]:
     """The function that decodes in this mode."""
     if name in ("greedy_search", "sample", "beam_search", "beam_sample"):
         return _search
@@ -400,17 +407,18 @@ def _search(call: Call) -> dict[str, Any]:
     if beams > 1:
         search = Beams(beams, bool(settings.do_sample), settings.early_stopping, len(call.eos or ()))
     else:
-        search = Sampling(bool(settings.do_sample))
+        search = call.search or Sampling(bool(settings.do_sample))
     decoding = Decoding(
         Programs.of(call.model, search, call.processors, call.records), call.prompt, limit=call.limit,
         rows_each=max(beams, settings.num_return_sequences), eos=call.eos, pad=call.pad, fill=call.fill,
-        seed=call.seed, settings={"length_penalty": settings.length_penalty} if beams > 1 else {},
+        seed=call.seed, settings={"length_penalty": settings.length_penalty} if beams > 1 else call.numbers,
     )  # fmt: skip
     state, collected = run(call, decoding, decoding.rows_each, by_hand=beams > 1 and bool(call.criteria))
     if beams > 1:
         result = _best_beams(call, state)
     else:
         result = {"sequences": ops.convert_to_numpy(state["ids"])[:, : int(state["length"])]}
+        result |= {name: ops.convert_to_numpy(state[name]) for name in search.measures}
     if not settings.return_dict_in_generate:
         return result
     return result | collected.outputs() | {"past_key_values": decoding.cache(state)}

@@ -26,6 +26,7 @@ class Sampling:
     sample: bool = False
     rows_each = 1  # how many rows an input's continuations are searched with
     draws = 1  # how many uniform numbers each row and step takes
+    measures = ()  # what else of the last state is a result
 
     def signature(self) -> Hashable:
         """What a compiled program depends on."""

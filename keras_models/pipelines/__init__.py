@@ -16,6 +16,7 @@ from keras_models.hub import Repository, split_options
 from keras_models.model import PreTrainedModel
 from keras_models.pipelines.base import KeyDataset, Pipeline, Row, device_name, on_device
 from keras_models.pipelines.presets import locate, presets
+from keras_models.preprocessing.audio import AutoFeatureExtractor, FeatureExtractor
 from keras_models.preprocessing.image import AutoImageProcessor, ImageProcessor
 from keras_models.preprocessing.tokenizer import AutoTokenizer, Tokenizer
 from keras_models.registry import ARCHITECTURES, AUTO_CLASSES, TASK_ALIASES, TASKS, Task
@@ -25,7 +26,11 @@ __all__ = ["KeyDataset", "Pipeline", "Row", "pipeline", "presets", "register_pip
 _NEEDLESS = ("framework", "device_map", "use_fast", "num_workers")  # what transformers takes and needs no choice here
 _CARD_TASK = re.compile(r"\A---\n(?:.*\n)*?pipeline_tag: *([\w-]+)")  # in the block that opens a model card
 _TRANSLATION = re.compile("translation_[^_]+_to_[^_]+")  # other pairs of languages than the default model knows
-_PARTS = {"tokenizer": (Tokenizer, AutoTokenizer), "image_processor": (ImageProcessor, AutoImageProcessor)}
+_PARTS = {
+    "tokenizer": (Tokenizer, AutoTokenizer),
+    "image_processor": (ImageProcessor, AutoImageProcessor),
+    "feature_extractor": (FeatureExtractor, AutoFeatureExtractor),
+}
 _custom: dict[str, type[Pipeline]] = {}  # classes that users registered, by name
 
 
@@ -36,6 +41,7 @@ def pipeline(
     tokenizer: Any = None,
     feature_extractor: Any = None,
     image_processor: Any = None,
+    processor: Any = None,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -60,8 +66,9 @@ def pipeline(
         config: a configuration, or the folder or hub id of one, instead of the one beside the model.
         tokenizer: a tokenizer, or the folder or hub id of one, or this with a dictionary of its options in a tuple;
             by default the one beside the model.
-        feature_extractor: an older name of image_processor.
+        feature_extractor: the same for a feature extractor; where pictures go in, an older name of image_processor.
         image_processor: the same for an image processor.
+        processor: a processor that unites them, instead.
         revision: branch, tag or commit of a model on the hub.
         token: an access token for the hub.
         dtype: see `PreTrainedModel.from_pretrained`; Keras' own policy, usually float32, by default.
@@ -87,11 +94,11 @@ def pipeline(
     model_kwargs |= _given(dtype=dtype)
     if task is None and model is None:
         raise ValueError(f"pipeline() needs a task or a model; the tasks are {', '.join(TASKS)}.")
-    image_processor = feature_extractor if image_processor is None else image_processor
-    parts = {"tokenizer": tokenizer, "image_processor": image_processor}
+    parts = {"tokenizer": tokenizer, "image_processor": image_processor, "feature_extractor": feature_extractor}
+    parts = {name: getattr(processor, name, None) if part is None else part for name, part in parts.items()}
     if model is None and not all(part is None for part in (config, *parts.values())):
         raise ValueError(
-            "pipeline() got a tokenizer, image processor or config but not the model that they belong to: pass model=."
+            "pipeline() got a preprocessor or a config but not the model that they belong to: pass model=."
         )
     source, where = None, None
     if isinstance(model, PreTrainedModel):
@@ -105,6 +112,8 @@ def pipeline(
         with on_device(where):
             model = _load(row, source, config, hub, model_kwargs)
     kind = pipeline_class or _class_of(row)
+    if parts["image_processor"] is None and "feature_extractor" not in kind.parts:
+        parts["image_processor"] = parts["feature_extractor"]
     parts = {name: _part(name, parts[name], source, model.config, hub) for name in kind.parts}
     return kind(model, task=task, batch_size=batch_size, device=where, **parts, **options)
 

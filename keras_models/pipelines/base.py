@@ -56,6 +56,7 @@ class Pipeline:
         model: a model.
         tokenizer: its tokenizer.
         image_processor: its image processor.
+        feature_extractor: its feature extractor.
         task: the name that the pipeline goes by.
         batch_size: how many rows run through the model at once; 1 by default. It changes speed, not results.
         device: where the model was loaded, and is to run; see `pipeline`.
@@ -79,13 +80,14 @@ class Pipeline:
         tokenizer: Any = None,
         *,
         image_processor: Any = None,
+        feature_extractor: Any = None,
         task: str = "",
         batch_size: int | None = None,
         device: str | None = None,
         **options: Any,
     ):
         self.model, self.task, self.device = model, task, device
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.tokenizer, self.image_processor, self.feature_extractor = tokenizer, image_processor, feature_extractor
         self.batch_size = 1 if batch_size is None else batch_size
         self.options = self.rename(options)
         self._check_model()
@@ -268,7 +270,7 @@ class Pipeline:
     def save_pretrained(self, folder: str | os.PathLike[str]):
         """Writes the model and all else into `folder`, from where `pipeline(task, model=folder)` reads them."""
         self.model.save_pretrained(folder)
-        for part in (self.tokenizer, self.image_processor):
+        for part in (self.tokenizer, self.image_processor, self.feature_extractor):
             if part is not None:
                 part.save_pretrained(folder)
 

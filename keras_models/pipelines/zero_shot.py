@@ -54,21 +54,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         return options
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        labels = options.get("candidate_labels", ["label"])
-        if isinstance(labels, str):
-            labels = [label.strip() for label in labels.split(",") if label.strip()]
-        if not labels or not all(isinstance(label, str) for label in labels):
-            raise ValueError(f"candidate_labels must be strings, at least one, not {options['candidate_labels']!r}.")
-        template = options.get("hypothesis_template", "{}")
-        try:
-            filled = template.format(labels[0])
-        except (AttributeError, IndexError, KeyError, ValueError):
-            filled = template
-        if filled == template:
-            raise ValueError(
-                f"hypothesis_template must be a sentence with {{}} where the label goes, not {template!r}."
-            )
-        return {**options, "candidate_labels": list(labels)}
+        return check_labels(options)
 
     def preprocess(
         self, item: str, *, candidate_labels: list[str], hypothesis_template: str = "This example is {}."
@@ -95,3 +81,20 @@ class ZeroShotClassificationPipeline(Pipeline):
             "labels": [rows[index].facts for index in best],
             "scores": scores[best].tolist(),
         }
+
+
+def check_labels(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose candidate_labels are a list; raises ValueError where these, or the template, make no sense."""
+    labels = options.get("candidate_labels", ["label"])
+    if isinstance(labels, str):
+        labels = [label.strip() for label in labels.split(",") if label.strip()]
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"candidate_labels must be strings, at least one, not {options['candidate_labels']!r}.")
+    template = options.get("hypothesis_template", "{}")
+    try:
+        filled = template.format(labels[0])
+    except (AttributeError, IndexError, KeyError, ValueError):
+        filled = template
+    if filled == template:
+        raise ValueError(f"hypothesis_template must be a sentence with {{}} where the label goes, not {template!r}.")
+    return {**options, "candidate_labels": list(labels)}

@@ -10,16 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from keras_models.config import nearest, read_json
 from keras_models.hub import Repository
-from keras_models.preprocessing.image_base import (
-    HALF,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    BatchFeature,
-    ImageProcessor,
-    list_images,
-)
+from keras_models.preprocessing import base
+from keras_models.preprocessing.base import BatchFeature
+from keras_models.preprocessing.image_base import HALF, IMAGENET_MEAN, IMAGENET_STD, ImageProcessor, list_images
 from keras_models.preprocessing.image_detr import DetrImageProcessor
 from keras_models.preprocessing.image_files import load_image, to_numpy, to_rgb
 from keras_models.preprocessing.image_segments import output_array, semantic_maps, target_list
@@ -330,28 +324,7 @@ class AutoImageProcessor:
 
 
 def choose_class(repository: Repository, stored: Mapping[str, Any], config: Any = None) -> type[ImageProcessor]:
-    """The class for the image processor of a repository.
-
-    Args:
-        repository: where config.json may lie.
-        stored: the contents of preprocessor_config.json.
-        config: the model's configuration, instead of config.json.
-
-    Raises:
-        ValueError: nothing says which class it is, or it is one that keras_models does not have.
-    """
-    name = stored.get("image_processor_type") or stored.get("feature_extractor_type")
-    if name:
-        found = CLASSES.get(name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor"))
-        known = list(CLASSES)
-    else:
-        name = getattr(config, "model_type", None)
-        if name is None:
-            path = repository.file("config.json")
-            name = read_json(path).get("model_type") if path else None
-        found, known = MODEL_TYPES.get(name), list(MODEL_TYPES)
-    if found is None:
-        raise ValueError(
-            f"keras_models has no image processor for {name!r}, which {repository} asks for.{nearest(str(name), known)}"
-        )
-    return found
+    """The class for the image processor of a repository; see `base.choose_class`."""
+    name = stored.get("image_processor_type") or stored.get("feature_extractor_type") or ""
+    name = name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    return base.choose_class("image processor", name, repository, config, CLASSES, MODEL_TYPES)

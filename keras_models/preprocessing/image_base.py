@@ -1,22 +1,18 @@
-"""What image processors have in common: settings, files, and the steps from pictures to a batch."""
+"""What image processors have in common: settings, and the steps from pictures to a batch."""
 
 from __future__ import annotations
 
 import copy
-import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from keras_models.config import nearest, read_json, write_atomically
-from keras_models.hub import Repository, push_saved, split_options
-from keras_models.preprocessing.batch_encoding import tensor_kind
+from keras_models.hub import Repository
+from keras_models.preprocessing.base import BatchFeature, Preprocessor
 from keras_models.preprocessing.image_files import as_picture
 from keras_models.preprocessing.image_steps import (
     Picture,
@@ -29,62 +25,14 @@ from keras_models.preprocessing.image_steps import (
     size_of,
 )
 
-FILE = "preprocessor_config.json"
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 HALF = [0.5, 0.5, 0.5]
 # What old files and calls say, and what it is called now.
 _OLD_NAMES = {"reduce_labels": "do_reduce_labels", "pad_and_return_pixel_mask": "do_pad"}
-_KIND_NAMES = ("image_processor_type", "feature_extractor_type")
 _NO_STEPS = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False, "do_pad": False}
 
 
-class BatchFeature(dict):
-    """Model inputs by name (`pixel_values`, `pixel_mask`, `labels` ...), which can be read as attributes too."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return self[name]
-        raise AttributeError(f"BatchFeature has no {name!r}; it holds {list(self)}.")
-
-    def to_tensors(self, kind: str | None) -> Self:
-        """Turns numpy arrays into tensors, in place, also those in lists of dictionaries such as `labels`.
-
-        Args:
-            kind: "np", "jax", "pt", "tf", or "keras" for the active backend; None leaves the values as they are.
-
-        Raises:
-            ValueError: there is no such kind.
-            ImportError: that framework is not installed.
-        """
-        if kind is None or tensor_kind(kind) == "np":
-            return self
-        from keras_models.runtime.interop import to_framework  # imports Keras, which arrays do without
-
-        def converted(value: Any) -> Any:
-            if isinstance(value, np.ndarray):
-                return to_framework(value, tensor_kind(kind))
-            if isinstance(value, dict):
-                return type(value)({name: converted(each) for name, each in value.items()})
-            return [converted(each) for each in value] if isinstance(value, list) else value
-
-        self.update({name: converted(value) for name, value in self.items()})
-        return self
-
-    def to(self, device: Any) -> Self:
-        """Moves PyTorch tensors to a device, in place; other values stay where they are."""
-
-        def moved(value: Any) -> Any:
-            if type(value).__module__.partition(".")[0] == "torch":
-                return value.to(device)
-            if isinstance(value, dict):
-                return type(value)({name: moved(each) for name, each in value.items()})
-            return [moved(each) for each in value] if isinstance(value, list) else value
-
-        self.update({name: moved(value) for name, value in self.items()})
-        return self
-
-
-class ImageProcessor:
+class ImageProcessor(Preprocessor):
     """Turns pictures into `pixel_values` (batch, height, width, 3), float32.
 
     `AutoImageProcessor.from_pretrained` (or this class's own) reads one from a folder or the hub. The settings are
@@ -104,16 +52,10 @@ class ImageProcessor:
         ValueError: a setting has a value that makes no sense.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {}
+    kind: ClassVar = "image_processor"
     square: ClassVar[bool] = True  # what an integer as size means: height and width, or the shortest edge
     longest: ClassVar[int | None] = None  # the limit of the longest edge where a file names only the shortest
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
-
-    def __init__(self, **settings: Any):
-        self.__dict__.update(self._completed(settings))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string().rstrip()}"
 
     # Settings.
 
@@ -136,7 +78,7 @@ class ImageProcessor:
                 values[name] = _three(name, values[name])
         if "resample" in cls.defaults:
             values["resample"] = _filter(values["resample"])
-        return {name: value for name, value in values.items() if name not in _KIND_NAMES}
+        return values
 
     @classmethod
     def _renamed(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,13 +87,7 @@ class ImageProcessor:
         return old | {name: value for name, value in settings.items() if name not in new}
 
     def _overridden(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """This processor's settings, with others for those in `overrides` that are not None."""
-        overrides = {name: value for name, value in overrides.items() if value is not None}
-        known = {*self.defaults, *self.__dict__, *_OLD_NAMES, "max_size"}
-        for name in overrides:
-            if name not in known:
-                text = f"{type(self).__name__} has no setting {name!r}."
-                raise TypeError(text + nearest(name, sorted(known)))
+        overrides = self._known(overrides, *_OLD_NAMES, "max_size")
         if "max_size" in overrides and "size" not in overrides:
             overrides["size"] = self.size.get("shortest_edge", self.size)
         return self._completed(self.__dict__ | self._renamed(overrides))
@@ -161,60 +97,11 @@ class ImageProcessor:
         values = self._overridden(overrides)
         return SimpleNamespace(**_NO_STEPS | {name: values[name] for name in self.defaults})
 
-    # Files.
-
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], *, config: Any = None, **options: Any) -> ImageProcessor:
-        """Reads an image processor from a folder or a hub repository.
-
-        Args:
-            source: a folder or a hub id.
-            config: a model's configuration, to choose the class by where the processor's own file does not name it.
-            **options: hub options (`revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`,
-                `force_download`), and settings that take precedence over the file.
-
-        Returns:
-            A processor of this class; called on `ImageProcessor` itself, of the class that fits the repository.
-
-        Raises:
-            ValueError: the repository has no image processor, or one that keras_models does not know.
-            TypeError: an option is neither for the hub nor a setting.
-            OSError: the repository cannot be found or read.
-        """
+    def _chosen(cls, repository: Repository, stored: Mapping[str, Any], config: Any) -> type[ImageProcessor]:
         from keras_models.preprocessing.image import choose_class  # which knows the subclasses
 
-        hub, overrides = split_options(options)
-        for name in ("use_fast", "trust_remote_code"):  # there is one implementation, and no code is ever fetched
-            overrides.pop(name, None)
-        repository = Repository(source, **hub)
-        stored = _read(repository)
-        chosen = cls if cls is not ImageProcessor else choose_class(repository, stored, config)
-        processor = chosen(**stored)
-        return chosen(**processor._overridden(overrides)) if overrides else processor
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
-        """A processor from the contents of a preprocessor_config.json; see `from_pretrained` for the overrides."""
-        processor = cls(**values)
-        return cls(**processor._overridden(overrides)) if overrides else processor
-
-    def to_dict(self) -> dict[str, Any]:
-        """The contents of preprocessor_config.json, with the keys of the file it was read from that are not its own."""
-        return self._completed(self.__dict__) | {"image_processor_type": type(self).__name__}
-
-    def to_json_string(self) -> str:
-        """`to_dict()` as the text of a preprocessor_config.json."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Writes preprocessor_config.json as transformers 4.57 names and reads it, and returns its path."""
-        path = Path(folder, FILE)
-        write_atomically(path, self.to_json_string())
-        return (str(path),)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Uploads preprocessor_config.json to the hub; returns the commit's URL. Options: `hub.push_folder`."""
-        return push_saved(self.save_pretrained, repo_id, **options)
+        return cls if cls is not ImageProcessor else choose_class(repository, stored, config)
 
     # Pictures.
 
@@ -305,18 +192,6 @@ def list_images(images: Any, dimensions: int = 3) -> list[Any]:
     if not images:
         raise ValueError("There is no picture: pass at least one.")
     return images
-
-
-def _read(repository: Repository) -> dict[str, Any]:
-    """The contents of preprocessor_config.json, or the part of processor_config.json that stands for it."""
-    path = repository.file(FILE)
-    if path:
-        return read_json(path)
-    path = repository.file("processor_config.json")
-    values = read_json(path).get("image_processor") if path else None
-    if not values:
-        raise ValueError(f"There is no image processor in {repository}: it needs a {FILE}.")
-    return values
 
 
 def scaling(steps: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:

@@ -162,13 +162,9 @@ def _open_text(source: str, timeout: float) -> Image.Image:
     """The picture that a string leads to or is."""
     start = source[:40].lower()
     if start.startswith(("http://", "https://")):
-        return _open_bytes(_download(source, timeout), f"What {source} sent")
+        return _open_bytes(download(source, timeout), f"What {source} sent")
     if start.startswith("data:"):
-        head, _, body = source.partition(",")
-        content = _base64(body) if head.lower().endswith(";base64") else urllib.parse.unquote_to_bytes(body)
-        if not content:
-            raise ValueError(f"The address {_short(source)} holds no data: it should be data:image/...;base64,....")
-        return _open_bytes(content, f"What the address {_short(source)} holds")
+        return _open_bytes(data_of(source), f"What the address {shortened(source)} holds")
     if os.path.exists(source) or os.path.exists(os.path.expanduser(source)):
         return _open_file(Path(source))
     content = _base64(source)
@@ -177,10 +173,20 @@ def _open_text(source: str, timeout: float) -> Image.Image:
             return _open_bytes(content, "What this base64 text holds")
         except UnidentifiedImageError:
             pass  # the name of a missing file may well be spelled like base64
-    raise FileNotFoundError(f"There is no file {_short(source)}: check the path, seen from {str(Path.cwd())!r}.")
+    raise FileNotFoundError(f"There is no file {shortened(source)}: check the path, seen from {str(Path.cwd())!r}.")
 
 
-def _download(address: str, timeout: float) -> bytes:
+def data_of(address: str) -> bytes:
+    """The bytes that a `data:` address holds."""
+    head, _, body = address.partition(",")
+    content = _base64(body) if head.lower().endswith(";base64") else urllib.parse.unquote_to_bytes(body)
+    if not content:
+        raise ValueError(f"The address {shortened(address)} holds no data: it should be data:...;base64,....")
+    return content
+
+
+def download(address: str, timeout: float) -> bytes:
+    """The bytes that an http(s) address sends."""
     request = urllib.request.Request(address, headers={"User-Agent": "keras-models"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -242,5 +248,6 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text in quotes, its start alone where it is long."""
     return repr(text if len(text) <= 80 else f"{text[:80]}...")

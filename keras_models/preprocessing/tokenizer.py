@@ -13,10 +13,12 @@ from tokenizers import processors
 from keras_models.config import read_json
 from keras_models.hub import Repository
 from keras_models.preprocessing.batch_encoding import BatchEncoding, CharSpan, TokenSpan
+from keras_models.preprocessing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from keras_models.preprocessing.sentencepiece import SentencePieceTokenizer, llama, read_model, siglip, t5, xlm_roberta
 from keras_models.preprocessing.special_tokens import SPECIAL_TOKENS
 from keras_models.preprocessing.tokenizer_base import Tokenizer
 from keras_models.preprocessing.tokenizer_files import byte_level_bpe, clip_bpe, patch, wordpiece
+from keras_models.preprocessing.whisper_tokenizer import WhisperTokenizer
 from keras_models.registry import ARCHITECTURES
 
 __all__ = [
@@ -25,7 +27,8 @@ __all__ = [
     "ElectraTokenizer", "ElectraTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "LlamaTokenizer",
     "LlamaTokenizerFast", "MT5Tokenizer", "MT5TokenizerFast", "PreTrainedTokenizerFast", "RobertaTokenizer",
     "RobertaTokenizerFast", "SiglipTokenizer", "SiglipTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "TokenSpan",
-    "Tokenizer", "WhisperTokenizer", "WhisperTokenizerFast", "XLMRobertaTokenizer", "XLMRobertaTokenizerFast",
+    "Tokenizer", "Wav2Vec2CTCTokenizer", "WhisperTokenizer", "WhisperTokenizerFast", "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
 ]  # fmt: skip
 
 IDS_AND_MASK = ["input_ids", "attention_mask"]
@@ -310,18 +313,6 @@ class SiglipTokenizer(SentencePieceTokenizer):
         return text.strip()
 
 
-class WhisperTokenizer(Tokenizer):
-    """Whisper's byte-level BPE; needs a tokenizer.json."""
-
-    defaults: ClassVar = GPT2Tokenizer.defaults
-    token_flags: ClassVar = {
-        name: {"normalized": False, "special": True} for name in ("unk_token", "bos_token", "eos_token")
-    }
-    model_input_names = IDS_AND_MASK
-    saved_as = "WhisperTokenizer"
-    words_need_prefix_space = True
-
-
 PreTrainedTokenizerFast = Tokenizer
 BertTokenizerFast = BertTokenizer
 DistilBertTokenizerFast = DistilBertTokenizer
@@ -360,6 +351,7 @@ CLASSES: dict[str, type[Tokenizer]] = {
     "XLMRobertaTokenizer": XLMRobertaTokenizer,
     "SiglipTokenizer": SiglipTokenizer,
     "WhisperTokenizer": WhisperTokenizer,
+    "Wav2Vec2CTCTokenizer": Wav2Vec2CTCTokenizer,
 }
 # config.json's model_type, for repositories whose tokenizer files name no class: the architectures' own, and others'.
 MODEL_TYPES: dict[str, type[Tokenizer]] = {
@@ -375,6 +367,9 @@ MODEL_TYPES: dict[str, type[Tokenizer]] = {
     **dict.fromkeys(["xlm-roberta", "xlm-roberta-xl", "xmod"], XLMRobertaTokenizer),
     "siglip": SiglipTokenizer,
     "whisper": WhisperTokenizer,
+    **dict.fromkeys(
+        ["wav2vec2", "hubert", "wavlm", "unispeech", "sew", "data2vec-audio", "mctct"], Wav2Vec2CTCTokenizer
+    ),
 }
 
 
@@ -427,9 +422,12 @@ def _by_files(repository: Repository) -> type[Tokenizer]:
     """The class that fits the vocabulary files of a repository which says nothing about them."""
     if repository.file("vocab.txt"):
         return BertTokenizer
-    vocabulary = repository.file("vocab.json") if repository.file("merges.txt") else None
-    if vocabulary:
-        return RobertaTokenizer if "<s>" in read_json(vocabulary) else GPT2Tokenizer
+    path = repository.file("vocab.json")
+    vocabulary = read_json(path) if path else {}
+    if vocabulary and repository.file("merges.txt"):
+        return RobertaTokenizer if "<s>" in vocabulary else GPT2Tokenizer
+    if "|" in vocabulary:
+        return Wav2Vec2CTCTokenizer
     for name, kind, first in (
         ("spiece.model", T5Tokenizer, ["<pad>", "</s>", "<unk>"]),
         ("tokenizer.model", LlamaTokenizer, ["<unk>", "<s>", "</s>"]),

@@ -15,7 +15,8 @@ from keras_models.checkpoint.names import entries
 from keras_models.outputs import ModelOutput
 
 _CLASSIFIERS = (
-    "ForSequenceClassification", "ForTokenClassification", "ForImageClassification", "ForSemanticSegmentation"
+    "ForSequenceClassification", "ForTokenClassification", "ForImageClassification", "ForSemanticSegmentation",
+    "ForAudioClassification",
 )  # fmt: skip
 
 
@@ -99,6 +100,8 @@ class HeadTraining:
 
     def _training_arrays(self, x: Any, y: Any = None) -> tuple[Any, Any]:
         """Encodings, lists and lists of numbers as dictionaries of arrays; datasets and generators as they are."""
+        if y is not None and isinstance(x, (list, np.ndarray)) and self.config.is_encoder_decoder:
+            x = {self.input_names[0]: x}
         if isinstance(x, Mapping):
             x = {name: self._training_array(name, value) for name, value in x.items() if value is not None}
             self._check_length(x)
@@ -132,7 +135,7 @@ class HeadTraining:
             )
         found = {name: value for name, value in y_pred.items() if name in ("loss", "mc_loss")}
         if not found:
-            if y is None:
+            if y is None and self.label_names:
                 raise ValueError(
                     f"{type(self).__name__} got no labels: pass y, or {' and '.join(self.label_names)} in x."
                 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench import vision
+from tools.bench import sound, vision
 
 SHAPES = {"1x128": (1, 128), "8x128": (8, 128)}
 FLOPS_PER_TOKEN = 2 * (85_054_464 + 590_592 / 128 + 12 * 2 * 128 * 768)  # BERT-base at length 128: products only
@@ -230,6 +230,8 @@ def start_generate(name: str, folder: Path) -> Callable[[], dict]:
 
 MEASURES = {
     **{task: Measure(vision.make(task), vision.start(task)) for task in vision.MODELS},
+    **{task: Measure(sound.make(task), sound.start(task)) for task in sound.MODELS},
+    "features": Measure(lambda folder: None, sound.start_features),
     "photos": Measure(vision.make_photos, vision.start_photos),
     "generate": Measure(make_gpt2, start_generate),
     "forward": Measure(make_bert, start_forward),
