@@ -116,7 +116,7 @@ def test_speech(shared, name):
     path = shared / "data" / "audio" / file
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for source in (path, str(path), path.read_bytes()):
+        for source in (path, str(path), path.read_bytes(), bytearray(path.read_bytes()), memoryview(path.read_bytes())):
             check(extractor(source), expected)
 
 

@@ -30,7 +30,9 @@ def tiny_whisper() -> dict[str, str]:
     special = ["<|endoftext|>", *(f"<|{name}|>" for name in [*names, "nocaptions", "notimestamps"])]
     size = len(json.loads(files["vocab.json"]))
     files["added_tokens.json"] = json.dumps({token: size + index for index, token in enumerate(special)})
-    files["special_tokens_map.json"] = json.dumps({"additional_special_tokens": special[1:]})
+    files["special_tokens_map.json"] = json.dumps(
+        {"additional_special_tokens": special[1:], "pad_token": "<|endoftext|>"}
+    )
     files["normalizer.json"] = json.dumps({"colour": "color", "organise": "organize"})
     return files
 

@@ -134,10 +134,10 @@ def generate(
         transcription = Transcription(
             model=model, settings=settings, sound=sound.repeated(each), starts=np.repeat(starts, each, axis=0), ears=ears,
             temperatures=[each or 0.0 for each in temperatures], seeds=np.random.default_rng(int(seed)),
-            prompt_ids=None if prompt_ids is None else to_array("prompt_ids", prompt_ids).reshape(-1).astype("int32"),
+            prompt_ids=None if prompt_ids is None else _tokens("prompt_ids", prompt_ids)[0],
             in_first_segment=prompt_condition_type == "first-segment", conditions=bool(condition_on_prev_tokens),
             first_condition=bool(first_condition), precision=time_precision, frame_precision=time_precision_features,
-            decoder_input_ids=given.get("decoder_input_ids"), wants_times=bool(return_token_timestamps),
+            decoder_input_ids=_tokens("decoder_input_ids", given.get("decoder_input_ids")), wants_times=bool(return_token_timestamps),
             num_frames=None if num_frames is None else np.repeat(_for_rows(num_frames, sound.batch), each),
             once=force_unique_generate_call, progress=monitor_progress,
             arguments={
@@ -149,6 +149,11 @@ def generate(
         )  # fmt: skip
         transcription.run()
         return transcription.result(return_segments)
+
+
+def _tokens(name: str, values: Any) -> np.ndarray | None:
+    """Tokens (rows, length)."""
+    return None if values is None else np.atleast_2d(to_array(name, values)).astype("int32")
 
 
 def _for_rows(values: Any, count: int) -> np.ndarray:
@@ -422,7 +427,7 @@ class Transcription:
                     seek[row] += lengths[row]
                 else:
                     seek[row] += self.add_segments(row, found, seek[row], lengths[row])
-            if self.once:
+            if self.once or features is None:
                 break
 
     def prompt(self, rows: list[int], conditioned: list[bool]) -> tuple[np.ndarray, np.ndarray | None]:

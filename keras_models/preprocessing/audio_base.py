@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from keras_models.preprocessing.image_files import to_numpy
 _COUNTS = ("feature_size", "sampling_rate", "hop_length", "chunk_length", "n_fft", "num_mel_bins", "max_length")
 _STRATEGIES = {True: "longest", "longest": "longest", "max_length": "max_length", False: None, "do_not_pad": None}
 _SIDES = ("right", "left")
+_SOURCES = (str, os.PathLike, bytes, bytearray, memoryview, Mapping)  # what load_audio reads, beside arrays and files
 
 
 class FeatureExtractor(Preprocessor):
@@ -123,7 +125,7 @@ class FeatureExtractor(Preprocessor):
         ]
         arrays, unsure = [], False
         for sound, name in named:
-            if isinstance(sound, str | bytes | Mapping) or hasattr(sound, "__fspath__") or hasattr(sound, "read"):
+            if isinstance(sound, _SOURCES) or hasattr(sound, "read"):
                 arrays.append(load_audio(sound, self.sampling_rate))
             else:
                 arrays.append(as_samples(sound, name))

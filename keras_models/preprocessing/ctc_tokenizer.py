@@ -17,6 +17,7 @@ from keras_models.config import nearest, read_json
 from keras_models.outputs import ModelOutput
 from keras_models.preprocessing.batch_encoding import to_list
 from keras_models.preprocessing.tokenizer_base import Tokenizer
+from keras_models.preprocessing.tokenizer_calls import Shape
 
 Offsets = list[dict[str, Any]]
 
@@ -120,18 +121,23 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
         tokens = [AddedToken(token, normalized=False) if isinstance(token, str) else token for token in tokens]
         return super().add_tokens(tokens, special_tokens)
 
-    def _run(self, inputs: list[Any], *arguments: Any, **options: Any) -> list[tokenizers.Encoding]:
-        return super()._run(self._raised(inputs) if self.do_lower_case else inputs, *arguments, **options)
+    def _run(
+        self, inputs: list[Any], shape: Shape = Shape(), pretokenized: bool = False, *options: Any, **named: Any
+    ) -> list[tokenizers.Encoding]:
+        inputs = self._prepared(inputs, " " if pretokenized else "")  # words have a delimiter before them
+        return super()._run(inputs, shape, pretokenized, *options, **named)
 
-    def _raised(self, text: Any) -> Any:
-        """A text, or texts in lists or pairs, in upper case but for the added tokens in it."""
+    def _prepared(self, text: Any, prefix: str) -> Any:
+        """A text, or texts in lists or pairs, in upper case if need be, but for the added tokens in it."""
         if isinstance(text, (list, tuple)):
-            return type(text)(map(self._raised, text))
+            return type(text)(self._prepared(each, prefix) for each in text)
         if not isinstance(text, str):
             return text
+        if not self.do_lower_case:
+            return prefix + text
         added = "|".join(map(re.escape, sorted(self.added_tokens_encoder, key=len, reverse=True)))
         parts = re.split(f"({added})", text) if added else [text]
-        return "".join(part if at % 2 else part.lower().upper() for at, part in enumerate(parts))
+        return prefix + "".join(part if at % 2 else part.lower().upper() for at, part in enumerate(parts))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
         """Writes vocab.json, tokenizer_config.json, special_tokens_map.json and, if needed, added_tokens.json."""

@@ -214,3 +214,137 @@ def slow_ids(path: str, text: str) -> list[int]:
     import transformers
 
     return transformers.WhisperTokenizer.from_pretrained(path)(text)["input_ids"]
+
+
+# Wav2Vec2's tokenizer.
+
+LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ", "CH"]
+LETTER_IDS = {token: index for index, token in enumerate(LETTERS)}
+CTC_TEXTS = ["HELLO WORLD", "a <s> b  </s> CHC H|X", "THE CHURCH  <pad><pad> A<unk>B", "\ufb01ne \u0130\u00df"]
+
+
+def observe_ctc(tokenizer, texts: list[str]) -> dict:
+    """What a tokenizer of characters does with texts, and with ids of frames."""
+    draw = random.Random(0)
+    texts = [*CTC_TEXTS, *texts]
+    texts += ["".join(draw.choices([*"ABCDE\u00e9 \n\u6f22|", "<s>", "</s>", "<pad>"], k=12)) for _ in range(40)]
+    kinds = [0, 0, 4, 4, 5, 6, 7, 8, 1, 2, 3, 31, 90]
+    rows = [draw.choices(kinds[: draw.randint(2, 13)], k=draw.randint(0, 25)) for _ in range(60)]
+    options = [{}, {"group_tokens": False}, {"spaces_between_special_tokens": True}]
+    options += [{"clean_up_tokenization_spaces": True}]
+    seen = {
+        "ids": [tokenizer(text)["input_ids"] for text in texts],
+        "padded": dict(tokenizer(texts[:4], padding=True, truncation=True, max_length=9)),
+        "pair": tokenizer(texts[0], texts[1])["input_ids"],
+        "words": tokenizer([["HELLO", "wo RLD"], ["<s>", "A"]], is_split_into_words=True)["input_ids"],
+        "decoded": [
+            tokenizer.batch_decode(rows, skip_special_tokens=skip, **each) for skip in (False, True) for each in options
+        ],
+        "offsets": [
+            dict(tokenizer.decode(row, skip, output_char_offsets=True, output_word_offsets=True))
+            for row in rows
+            for skip in (False, True)
+        ],
+        "batch": dict(tokenizer.batch_decode(rows[:4], output_word_offsets=True)),
+        "sizes": [tokenizer.vocab_size, len(tokenizer), tokenizer.all_special_ids, tokenizer.word_delimiter_token_id],
+        "names": [tokenizer.special_tokens_map, tokenizer.model_input_names, tokenizer.get_vocab()],
+        "added": [tokenizer.add_tokens(["<new>"]), tokenizer("A<new> B")["input_ids"], len(tokenizer)],
+    }
+    return json.loads(json.dumps(seen, default=int))
+
+
+def observe_languages(tokenizer) -> list:
+    """What a tokenizer with two vocabularies does in each."""
+    seen = []
+    for language in ("fra", "eng", "fra"):
+        tokenizer.set_target_lang(language)
+        seen.append([tokenizer("ABÉ C")["input_ids"], tokenizer.decode([5, 4, 6, 6, 7]), tokenizer.target_lang])
+    return seen
+
+
+def reread_ctc(path: str, texts: list[str]) -> dict:
+    """What a saved tokenizer of characters does."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    return {"class": type(tokenizer).__name__, **observe_ctc(tokenizer, texts)}
+
+
+# Processors.
+
+
+def observe_processor(processor, kind: str) -> list:
+    """What a processor makes of sounds, pictures and texts; of numbers the mean and the deviation."""
+    draw = np.random.default_rng(0)
+    if kind in ("CLIP", "Siglip"):
+        picture = draw.integers(0, 255, (40, 50, 3), "uint8")
+        small = {"size": {"shortest_edge": 20} if kind == "CLIP" else {"height": 20, "width": 20}}
+        results = [
+            processor(text=["the cat", "a cat the cat"], images=picture, padding=True),
+            processor(text="the cat", padding="max_length", truncation=True),
+            processor(text=["the cat " * 50], padding="max_length", truncation=True, return_tensors="np"),
+            processor(images=[picture, picture], return_tensors="np"),
+            processor([picture], ["the cat"], return_tensors="np", max_length=6, padding="max_length", **small),
+            processor(
+                text=["cat"], images=picture, common_kwargs={"return_tensors": "np"}, images_kwargs=dict(small),
+                text_kwargs={"padding": "max_length", "max_length": 5},
+            ),
+        ]  # fmt: skip
+        texts = [processor.batch_decode(results[0]["input_ids"], skip_special_tokens=True)]
+    else:
+        sound = draw.standard_normal(16000).astype("float32")
+        options = {"sampling_rate": 16000, "padding": True, "return_tensors": "np"}
+        results = [
+            processor(sound, sampling_rate=16000),
+            processor(audio=[sound, sound[:9000]], **options),
+            processor(audio=[sound, sound[:9000]], text=["THE CAT", "A"], **options),
+            processor(text="THE CAT"),
+            processor(text=["THE", "CAT AT"], padding=True, return_tensors="np"),
+        ]
+        texts = [processor.batch_decode(results[4]["input_ids"]), processor.decode([5, 5, 6], skip_special_tokens=True)]
+        if kind == "Wav2Vec2":
+            sounds, labels = (
+                [{"input_values": sound[:size]} for size in (8, 5)],
+                [{"input_ids": [5, 6, 7]}, {"input_ids": [8]}],
+            )
+            results.append(processor.pad(sounds, labels=labels, padding=True, return_tensors="np"))
+            results.append(processor.pad(labels=labels, padding="max_length", max_length=4))
+            results.append(processor.pad(sounds, padding=True, return_tensors="np"))
+            texts.append(
+                processor(sound, text="CAT", text_kwargs={"return_length": True}, sampling_rate=16000)["labels"]
+            )
+        else:
+            texts += [
+                processor.get_decoder_prompt_ids(task="transcribe", language="de"),
+                processor.tokenizer("a")["input_ids"],
+            ]
+            texts.append(processor.get_prompt_ids("the cat"))
+    seen = [[type(processor).__name__, processor.model_input_names], [_plain(dict(each)) for each in results], texts]
+    return json.loads(json.dumps(seen, default=lambda value: value.tolist()))
+
+
+def _plain(result: dict) -> dict:
+    plain = {}
+    for name, value in result.items():
+        array = np.asarray(value)
+        is_float = array.dtype.kind == "f"
+        plain[name] = [sorted(array.shape), float(array.mean()), float(array.std())] if is_float else value
+    return plain
+
+
+def processor(folder: Path, kind: str, tokenizer: str, source: str | dict[str, str]):
+    """Saves a processor with a tokenizer of this class and these files, and writes what it does."""
+    import transformers
+
+    text = tokenizer_from(tokenizer, source, None, {}, folder)
+    first = {"CLIP": "CLIPImageProcessor", "Siglip": "SiglipImageProcessor"}.get(kind, f"{kind}FeatureExtractor")
+    whole = getattr(transformers, f"{kind}Processor")(getattr(transformers, first)(), text)
+    whole.save_pretrained(folder / "saved")
+    (folder / "seen.json").write_text(json.dumps(observe_processor(whole, kind)))
+
+
+def reread_processor(path: str, kind: str) -> list:
+    """What a saved processor does."""
+    import transformers
+
+    return observe_processor(transformers.AutoProcessor.from_pretrained(path), kind)

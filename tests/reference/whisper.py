@@ -96,10 +96,11 @@ def _generate(model, case, folder):
 def _parts(outputs, prefix=""):
     """(name, array) of all tensors and numbers; segments' own results are left out."""
     for name, value in outputs.items() if hasattr(outputs, "items") else enumerate(outputs):
+        if name in ("past_key_values", "result") or value is None:
+            continue
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{name}", value.detach().numpy()
-        elif name not in ("past_key_values", "result") and value is not None:
-            if isinstance(value, (int, float)):
-                yield f"{prefix}{name}", np.array(value)
-            else:
-                yield from _parts(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            yield f"{prefix}{name}", np.array(value)
+        else:
+            yield from _parts(value, f"{prefix}{name}.")
