@@ -27,6 +27,7 @@ SETTINGS = {
     "max_initial_timestamp_index": 6, "alignment_heads": [[0, 1], [1, 0], [1, 1]],
 }  # fmt: skip
 FREE = {"suppress_tokens": None, "begin_suppress_tokens": None, "max_initial_timestamp_index": None}
+WORDS = {"suppress_tokens": [*range(41, 72)]}
 ENGLISH = {"language": "en"}
 STAMPS = {**ENGLISH, "return_timestamps": True}
 TIMES = {**ENGLISH, "return_token_timestamps": True}
@@ -48,7 +49,7 @@ CASES = {
     "old": {"settings": dict.fromkeys(("lang_to_id", "task_to_id", "no_timestamps_token_id", "is_multilingual",
                                        "return_timestamps", "prev_sot_token_id"))},
     "free": {**ENGLISH, "settings": FREE},
-    "encoded": {**ENGLISH, "batch": 2, "encoded": True, "settings": {"suppress_tokens": [*range(51, 72)]}},
+    "encoded": {**ENGLISH, "batch": 2, "encoded": True, "settings": WORDS},
     "prompt": {**ENGLISH, "prompt_ids": [48, 9, 11, 20], "batch": 2},
     "given": {"decoder_input_ids": [[41, 44, 46, 50, 12, 13]], **ENGLISH},
     "beams": {**ENGLISH, "num_beams": 3, "batch": 2},
@@ -69,7 +70,7 @@ CASES = {
     "times-one": {**TIMES, "max_new_tokens": 1},
     "times-two": {**TIMES, "max_new_tokens": 2, "min_new_tokens": 2},
     "times-frames": {**TIMES, "batch": 2, "num_frames": [33, 40]},
-    "times-masked": {**TIMES, "batch": 2, "lengths": [40, 17]},
+    "times-masked": {**TIMES, "batch": 2, "lengths": [40, 17], "settings": WORDS},
     "times-beams": {**TIMES, "num_beams": 3},
     "times-stamps": {**TIMES, "return_timestamps": True, "return_segments": True, "batch": 2, "lengths": [36, 40]},
     "times-outputs": {**TIMES, "return_dict_in_generate": True},
