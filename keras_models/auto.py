@@ -16,7 +16,7 @@ _configs: dict[str, type[Config]] = {}  # what users registered, by model_type
 _models: dict[str, dict[str, type]] = {}  # and by model_type and head
 # What a model's from_pretrained takes besides hub options; all else overrides the configuration.
 _LOADING = {
-    "dtype", "torch_dtype", "ignore_mismatched_sizes", "output_loading_info",
+    "dtype", "torch_dtype", "ignore_mismatched_sizes", "output_loading_info", "target_lang",
     "from_tf", "from_flax", "from_pt", "use_safetensors", "low_cpu_mem_usage",
 }  # fmt: skip
 

@@ -77,6 +77,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
     base_model_prefix: ClassVar[str] = ""  # the attribute that holds the bare model in a model with a head
     picture_stride: ClassVar[int] = 0  # of networks for pictures of any size that `nn.real_size` serves: their largest
     sound_ranks: ClassVar[dict[str, int]] = {}  # of bare models: inputs that are sounds, with their number of axes
+    pads_sounds: ClassVar[bool] = (
+        False  # whether `nn.real_length` and an attention mask make up for longer input_values
+    )
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()  # (regular expression, replacement): old names of tensors
     optional: ClassVar[tuple[str, ...]] = ()  # regular expressions: tensors that a checkpoint may lack or have too many
 
@@ -100,6 +103,7 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         self.__dict__["_compiled_forwards"] = {}
         self.__dict__["_batch_sizes"] = {}
         self.__dict__["_picture_sizes"] = []
+        self.__dict__["_sound_lengths"] = []
         self._pretrained = False
         if self.calls_host:
             self.supports_jit = runtime.HOST_CALLS_COMPILE
@@ -199,7 +203,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             inputs[name] = self._prepare(name, value)
         if not set(inputs) & set(names):
             raise ValueError(f"{type(self).__name__} was called without inputs; it takes {', '.join(names)}.")
-        if names[0] in PICTURES and names[0] not in inputs:
+        sounds = getattr(self.bare_model(), "sound_ranks", {})
+        if (names[0] in PICTURES or names[0] in sounds) and not {names[0], "encoder_outputs"} & set(inputs):
             raise ValueError(f"{type(self).__name__} needs {names[0]}; it was given {', '.join(inputs)}.")
         self._check_length(inputs)
         check = getattr(self.bare_model(), "check_inputs", None)
@@ -296,6 +301,9 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
                 return self._infer_padded_batch(forward, inputs)
             sizes = (inputs["pixel_values"].shape[1:3], padded["pixel_values"].shape[1:3])
             return self.cut_pictures(self._infer_padded_batch(forward, padded), *sizes)
+        if self.pads_sounds and "input_values" in inputs and not set(inputs) - {"input_values", "attention_mask"}:
+            outputs = self._infer_padded_batch(forward, self._pad_sounds(inputs))
+            return self.cut_sounds(outputs, inputs["input_values"].shape[1])
         padded = self._pad_to_bucket(inputs)
         if padded is None:
             return keras.tree.map_structure(ops.convert_to_numpy, forward(inputs))
@@ -342,6 +350,34 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
             REAL_SIZE: np.array([height, width], "int32"),
         }
 
+    def _pad_sounds(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Sounds padded to a length that has been compiled before, or that serves for others later.
+
+        The first length stays as it is, for those who only have one.
+        """
+        sounds = ops.convert_to_numpy(inputs["input_values"])
+        length, lengths = sounds.shape[1], self._sound_lengths
+        if not lengths or length == lengths[0]:
+            self._sound_lengths[:1] = [length]
+            return inputs
+        step = 2 ** max(length.bit_length() - 3, 0)  # four lengths for each doubling
+        fitting = [each for each in lengths[1:] if length <= each <= 1.25 * length]
+        target = min(fitting, default=-(-length // step) * step)
+        if not fitting:
+            lengths.append(target)
+        mask = inputs.get("attention_mask")
+        mask = np.ones(sounds.shape, "int32") if mask is None else ops.convert_to_numpy(mask)
+        more = [(0, 0), (0, target - length)]
+        return {
+            "input_values": np.pad(sounds, more),
+            "attention_mask": np.pad(mask, more),
+            REAL_SIZE: np.array([length], "int32"),
+        }
+
+    def cut_sounds(self, outputs: ModelOutput, samples: int) -> ModelOutput:
+        """For subclasses that `pads_sounds`: outputs for padded sounds as those for sounds of so many samples."""
+        return outputs
+
     def cut_pictures(self, outputs: ModelOutput, size: tuple[int, int], padded: tuple[int, int]) -> ModelOutput:
         """For subclasses with a `picture_stride`: outputs for padded pictures as those for pictures of `size`."""
         return outputs
@@ -367,7 +403,8 @@ class PreTrainedModel(nn.BareCall, HeadTraining, keras.Model):
         if size is None:
             return self(**inputs, **flags)
         inputs = {name: value for name, value in inputs.items() if name != REAL_SIZE}
-        with nn.real_size(size, tuple(inputs["pixel_values"].shape[1:3])):
+        padded = inputs["pixel_values"].shape[1:3] if "pixel_values" in inputs else inputs["input_values"].shape[1:]
+        with nn.real_size(size, tuple(padded)):
             return self(**inputs, **flags)
 
     def _pad_to_bucket(self, inputs: dict[str, Any]) -> dict[str, Any] | None:

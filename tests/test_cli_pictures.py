@@ -50,7 +50,9 @@ def test_masks_in_tables_and_in_json(shared):
 def test_mistakes(shared, tmp_path):
     options = ("-m", made(shared, "classes"))
     assert "There is no file" in failure("run", "image-classification", tmp_path / "nowhere.png", *options)
-    assert "holds nothing for this task: put a file in it, .jpg" in failure("run", "image-classification", tmp_path, *options)
+    assert "holds nothing for this task: put a file in it, .jpg" in failure(
+        "run", "image-classification", tmp_path, *options
+    )
     features = ("run", "image-feature-extraction", paths(shared)[0], "-m", made(shared, "features"))
     assert "numbers, which nothing can be drawn of" in failure(*features, "--save", tmp_path / "out.png")
     assert "takes no pictures to draw on" in misuse("run", "sentiment-analysis", "fine", "--save", tmp_path / "a.png")

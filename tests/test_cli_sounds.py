@@ -24,11 +24,14 @@ def recorded(ctc, tmp_path):  # noqa: F811
 def test_speech_as_tables_json_and_text(recorded):
     sound, model, heard = recorded
     run = ("run", "automatic-speech-recognition", sound, "-m", model)
-    assert heard["text"] in output(*run)
-    assert documents(*run) == [{"text": heard["text"]}]
+    assert heard["text"].replace(" ", "") in "".join(output(*run).split())  # the table folds long lines
+    assert documents(*run[1:]) == [{"text": heard["text"]}]
     assert invoke(*run, "--format", "txt").stdout == heard["text"].strip() + "\n"
     table = output(*run, "-o", "return_timestamps=word")
-    assert all(chunk["text"] in table and f"{chunk['timestamp'][0]:.2f}" in table for chunk in heard["chunks"])
+    rows = [line.split() for line in table.splitlines()[3:] if line.strip()]
+    assert [row[2] for row in rows] == [chunk["text"] for chunk in heard["chunks"]]
+    starts = [chunk["timestamp"][0] for chunk in heard["chunks"]]
+    np.testing.assert_allclose([float(row[0]) for row in rows], starts, atol=0.0051)
     assert json.loads(invoke(*run, "--format", "json").stdout) == {"text": heard["text"]}
 
 
@@ -52,8 +55,10 @@ def test_subtitles(recorded, tmp_path):
 def test_whisper_writes_segments(whisper, tmp_path):  # noqa: F811
     soundfile.write(tmp_path / "a.wav", sounds_of(whisper)[3], 16000, subtype="FLOAT")
     options = ("-o", "language=en", "-o", "num_beams=1")
-    printed = output("run", "automatic-speech-recognition", tmp_path / "a.wav", "-m", whisper, "--format", "srt", *options)
-    assert "-->" in printed
+    found = invoke(
+        "run", "automatic-speech-recognition", tmp_path / "a.wav", "-m", whisper, "--format", "srt", *options
+    )
+    assert found.exit_code == 0 and "-->" in found.stdout, found.stderr
 
 
 @pytest.mark.parametrize("kind", ["s16le", "f32le"])
@@ -71,7 +76,9 @@ def test_classes(tmp_path):
     model = classifier("ast")
     soundfile.write(tmp_path / "a.flac", sounds_of(model)[1], 16000)
     (rows,) = documents("audio-classification", tmp_path / "a.flac", "-m", model, "--top-k", "3")
-    assert len(rows) == 3 and rows[0]["label"] in output("run", "audio-classification", tmp_path / "a.flac", "-m", model)
+    assert len(rows) == 3 and rows[0]["label"] in output(
+        "run", "audio-classification", tmp_path / "a.flac", "-m", model
+    )
     invoke("run", "audio-classification", tmp_path, "-m", model, "--save", tmp_path / "drawn")
     assert (tmp_path / "drawn" / "a.png").exists()
 

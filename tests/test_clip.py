@@ -1,16 +1,22 @@
 """CLIP against the reference: both towers, each head, every branch of the configuration."""
 
+import functools
 import json
+import re
 import shutil
 
+import h5py
 import keras
+import msgpack
 import numpy as np
 import pytest
 
 import keras_models
 from keras_models import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionModel
+from keras_models.checkpoint import open_checkpoint
 from tests import reference
 from tests.parity import FLAGS, check, check_defaults, check_old_names, compare, flatten, inputs_of, load
+from tests.weight_files import flax_array
 
 TEXT = {
     "vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "projection_dim": 12, "num_hidden_layers": 2,
@@ -71,9 +77,11 @@ def test_vision_tower(name):
 
 def test_other_pictures():
     settings = {**VISION, "hidden_act": "gelu", "num_channels": 1, "image_size": 23}
-    check("CLIPVisionModel", settings, {"pixel_values": {"shape": [2, 1, 23, 23]}})
-    whole = {**TINY, "vision_config": {**settings, **EAGER}}
-    check("CLIPModel", whole, {**TEXTS, "pixel_values": {"shape": [1, 1, 23, 23]}})
+    pictures = {"pixel_values": {"shape": [2, 1, 23, 23]}}
+    check("CLIPVisionModel", settings, pictures)
+    large = {"vision_config": {**settings, **EAGER, "patch_size": 9}}  # patches that are cut without a convolution
+    check("CLIPModel", {**TINY, **large}, {**TEXTS, **pictures})
+    check("CLIPForImageClassification", {**TINY, **large}, pictures, {"labels": [1, 0]})
 
 
 @pytest.mark.parametrize("shape", [[1, 3, 20, 20], [2, 3, 33, 20], [1, 3, 11, 47]])
@@ -134,6 +142,44 @@ def test_old_names(tmp_path):
     assert check_old_names("CLIPModel", folder(), tmp_path / "old", change) == []
 
 
+def write_tensorflow(folder, tensors):
+    """The layout of transformers 4.57.6's TFCLIPModel.save_pretrained."""
+    with h5py.File(folder / "tf_model.h5", "w") as file:
+        for name, array in tensors.items():
+            path, _, kind = re.sub(r"layers/(\d)", r"layers_._\1", name.replace(".", "/")).rpartition("/")
+            if re.search("norm|position_embedding", path):
+                kind = {"weight": "gamma" if "norm" in path else "embeddings", "bias": "beta"}[kind]
+            elif kind == "weight" and "token_embedding" not in path:
+                kind, array = "kernel", array.transpose({2: (1, 0), 4: (2, 3, 1, 0)}[array.ndim])
+            array = array[None] if kind == "logit_scale" else array
+            file["/".join(["clip/tf_clip_model/clip", *filter(None, [path]), f"{kind}:0"])] = array
+        file.attrs["layer_names"] = [b"clip"]
+
+
+def write_flax(folder, tensors):
+    """The layout of transformers 4.57.6's FlaxCLIPModel.save_pretrained."""
+    tree = {}
+    for name, array in tensors.items():
+        *parts, kind = name.split(".")
+        if kind == "weight" and re.search("norm|(token|position)_embedding", parts[-1]):
+            kind = "scale" if "norm" in parts[-1] else "embedding"
+        elif kind == "weight":
+            kind, array = "kernel", array.transpose({2: (1, 0), 4: (2, 3, 1, 0)}[array.ndim])
+        functools.reduce(lambda node, part: node.setdefault(part, {}), parts, tree)[kind] = flax_array(array)
+    (folder / "flax_model.msgpack").write_bytes(msgpack.packb(tree, strict_types=True))
+
+
+@pytest.mark.parametrize("write", [write_tensorflow, write_flax])
+def test_files_of_tensorflow_and_flax(tmp_path, write):
+    shutil.copy(folder() / "config.json", tmp_path)
+    write(tmp_path, {name: tensor.read() for name, tensor in open_checkpoint(folder() / "model.safetensors").items()})
+    arrays = inputs_of(folder())
+    compare(dict(np.load(folder() / "outputs.npz")), flatten(load("CLIPModel", tmp_path)(**arrays, **FLAGS)))
+    pictures = {"pixel_values": arrays["pixel_values"]}
+    expected = load("CLIPVisionModel", folder())(**pictures)
+    compare(flatten(expected), flatten(load("CLIPVisionModel", tmp_path)(**pictures)))
+
+
 def test_old_configurations(tmp_path):
     """Early files have each part twice, of which the second counts."""
     shutil.copytree(folder(), tmp_path / "old")
@@ -183,14 +229,20 @@ def test_a_vision_tower_takes_pictures_of_any_size():
         compare(flatten(expected), flatten(model.infer(picture, interpolate_pos_encoding=True)))
 
 
+def small():
+    """A model of one layer a tower, fresh."""
+    one = {"num_hidden_layers": 1}
+    return CLIPModel(CLIPConfig(text_config=TEXT | one, vision_config=VISION | one, projection_dim=12))
+
+
 def test_training_on_pairs():
-    model = load("CLIPModel", folder())
+    model = small()
     draw = np.random.default_rng(0)
     pairs = {
         "input_ids": np.concatenate([draw.integers(1, 50, (6, 5)), np.full((6, 1), 59)], axis=1),
         "pixel_values": draw.normal(size=(6, 20, 20, 3)).astype("float32"),
     }
-    model.compile(keras.optimizers.Adam(1e-3))
+    model.compile(keras.optimizers.Adam(1e-3), jit_compile=keras.config.backend() == "jax")
     before = model.evaluate(pairs, batch_size=6, verbose=0)
     history = model.fit(
         {**pairs, "return_loss": True}, batch_size=6, epochs=6, verbose=0, validation_data=(pairs, None)

@@ -257,7 +257,12 @@ def test_spec_augment(name):
 
 @pytest.mark.parametrize(
     ("size", "lengths", "chance", "span", "least"),
-    [(50, [50, 23, 4], 0.3, 5, 0), (30, [30, 30, 8], 0.05, 10, 2), (12, [12, 6, 12], 1.0, 3, 0), (9, [9] * 3, 0.1, 9, 5)],
+    [
+        (50, [50, 23, 4], 0.3, 5, 0),
+        (30, [30, 30, 8], 0.05, 10, 2),
+        (12, [12, 6, 12], 1.0, 3, 0),
+        (9, [9] * 3, 0.1, 9, 5),
+    ],
 )
 def test_numbers_of_spans(size, lengths, chance, span, least):
     """There are as many spans as in the reference, on the average, and they lie where they may."""
@@ -280,7 +285,10 @@ def test_old_files(whole, tmp_path):
     """The tied output layer is stored too, and the file may lack `model.` in front."""
     assert (
         check_old_names(
-            HEAD, whole, tmp_path / "tied", lambda old: {**old, "proj_out.weight": old["model.decoder.embed_tokens.weight"]}
+            HEAD,
+            whole,
+            tmp_path / "tied",
+            lambda old: {**old, "proj_out.weight": old["model.decoder.embed_tokens.weight"]},
         )
         == []
     )

@@ -33,6 +33,8 @@ STAMPS = {**ENGLISH, "return_timestamps": True}
 TIMES = {**ENGLISH, "return_token_timestamps": True}
 SEGMENTS = {"return_segments": True, "return_timestamps": True, "language": "de"}
 LONG = {**SEGMENTS, "frames": 130}
+SILENCE = {"logprob_threshold": -1.5, "no_speech_threshold": 0.0022}
+AGAIN = {"temperature": [0.0, 0.8], "top_k": 1}  # sampling that has no choice
 CASES = {
     "detected": {"batch": 3},
     "english": {**ENGLISH, "batch": 2},
@@ -88,9 +90,15 @@ CASES = {
                         "prompt_condition_type": "all-segments"},
     "long-precision": {**LONG, "time_precision": 0.04, "time_precision_features": 0.02},
     "long-thresholds": {**LONG, "compression_ratio_threshold": 2.0, "logprob_threshold": -9.0, "temperature": [0.0]},
-    "long-silence": {**LONG, "logprob_threshold": -0.4, "no_speech_threshold": 0.01, "temperature": [0.0]},
-    "long-silence-beams": {**LONG, "logprob_threshold": -0.4, "no_speech_threshold": 0.01, "temperature": [0.0],
-                           "num_beams": 2},
+    "long-silence": {**LONG, **SILENCE, "temperature": [0.0]},
+    "long-silence-beams": {**LONG, **SILENCE, "temperature": [0.0], "num_beams": 2},
+    "long-silence-conditioned": {**LONG, **SILENCE, "temperature": [0.0], "condition_on_prev_tokens": True},
+    "long-repeats": {**LONG, **AGAIN, "compression_ratio_threshold": 1.05, "condition_on_prev_tokens": True},
+    "long-repeats-batch": {**LONG, **AGAIN, "compression_ratio_threshold": 1.05, "condition_on_prev_tokens": True,
+                           "batch": 2, "lengths": [130, 125]},
+    "long-unlikely": {**LONG, **AGAIN, "logprob_threshold": -1.5, "condition_on_prev_tokens": True},
+    "unlikely-beams": {**ENGLISH, **AGAIN, "logprob_threshold": -1.0, "num_beams": 2, "settings": WORDS},
+    "unlikely": {**ENGLISH, **AGAIN, "logprob_threshold": -1.5, "return_token_timestamps": True, "batch": 2},
     "assisted": {**ENGLISH, "assistant": "WhisperForCausalLM"},
     "assisted-whole": {**ENGLISH, "assistant": "WhisperForConditionalGeneration"},
 }  # fmt: skip
@@ -126,7 +134,9 @@ def run(model, source, case):
         if value is not None or name in GenerationConfig.__annotations__:
             setattr(settings, name, value)
     if "assistant" in arguments:
-        kind = {each.__name__: each for each in (WhisperForCausalLM, WhisperForConditionalGeneration)}[arguments.pop("assistant")]
+        kind = {each.__name__: each for each in (WhisperForCausalLM, WhisperForConditionalGeneration)}[
+            arguments.pop("assistant")
+        ]
         arguments["assistant_model"] = kind.from_pretrained(source / kind.__name__)
     if arguments.pop("encoded", False):
         arguments["encoder_outputs"] = model.encode(input_features=inputs.pop("input_features"))
@@ -150,7 +160,6 @@ def parts(outputs):
 @pytest.mark.parametrize("name", CASES)
 def test_transcription(model, source, name):
     expected, found = dict(np.load(source / f"{name}.npz")), parts(run(model, source, CASES[name]))
-    print(name, expected["sequences"].tolist())
     if name.startswith("times-outputs"):  # the reference also returns what it needs to find times
         expected = {key: each for key, each in expected.items() if key in found}
     assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())

@@ -51,13 +51,13 @@ def read(file: File) -> Checkpoint:
 def convert(
     variable: str, shape: tuple[int, ...], has_class: bool
 ) -> tuple[str, tuple[int, ...], tuple[int, ...] | None]:
-    """A variable's PyTorch name, its stored shape (less the row axis of a Conv1D's bias) and its axes in PyTorch."""
+    """A variable's PyTorch name, its stored shape (less an axis of one that PyTorch lacks) and its axes in PyTorch."""
     *parts, kind = variable.removesuffix(":0").replace("_._", "/").split("/")
     if has_class or any("model." in part for part in parts):  # shards keep the first part of names with a "model."
         parts = parts[1:]
     parts = [part.rsplit("___", 1)[-1] for part in parts]
     axes = KERNEL_AXES.get(len(shape)) if kind in ("kernel", "weight_g") else None  # weight_g: Wav2Vec2's (w, 1, 1)
-    if kind == "bias" and len(shape) == 2 and shape[0] == 1:  # GPT-2's Conv1D
+    if (kind == "bias" and len(shape) == 2 or kind == "logit_scale") and shape[:1] == (1,):  # GPT-2's Conv1D; CLIP's
         shape = shape[1:]
     return ".".join([*parts, KINDS.get(kind, kind)]), shape, axes
 

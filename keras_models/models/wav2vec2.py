@@ -156,8 +156,6 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         self.adapter = layers.Adapter(config) if config.add_adapter else None
 
     def check_inputs(self, inputs):
-        if "input_values" not in inputs:
-            raise ValueError(f"{type(self).__name__} needs input_values; it was given {', '.join(inputs)}.")
         shape, mask = tuple(inputs["input_values"].shape), inputs.get("attention_mask")
         if shape[1] is not None and layers.output_lengths(shape[1], self.config) < 1:
             raise ValueError(
@@ -216,9 +214,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     def call(self, input_values=None, attention_mask=None, mask_time_indices=None, sampled_negative_indices=None):
         if sampled_negative_indices is not None and mask_time_indices is None:
             raise ValueError("sampled_negative_indices needs mask_time_indices too: the frames that it is for.")
-        x = self.wav2vec2(
-            input_values=input_values, attention_mask=attention_mask, mask_time_indices=mask_time_indices
-        )
+        x = self.wav2vec2(input_values=input_values, attention_mask=attention_mask, mask_time_indices=mask_time_indices)
         states = self.project_hid(x.last_hidden_state)
         vectors, perplexity = self.quantizer(self.dropout_features(x.extract_features), hidden=mask_time_indices)
         vectors = self.project_q(vectors)
@@ -313,9 +309,10 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def init_adapter_layers(self):
         """Draws the adapters and the head anew, to train them alone for another language."""
+        normal = keras.initializers.RandomNormal(stddev=self.config.initializer_range)
         for entry in self.adapter_entries():
-            variable = entry.variable
-            variable.assign(variable._initializer(variable.shape, dtype=variable.dtype))
+            draw = ops.zeros if entry.key.endswith(".bias") else ops.ones if ".norm." in entry.key else normal
+            entry.variable.assign(draw(entry.variable.shape, dtype=entry.variable.dtype))
 
     def adapter_entries(self):
         """What a language has of its own."""
@@ -361,10 +358,11 @@ class _WithHead(Wav2Vec2PreTrainedModel):
 
     def states(self, input_values, attention_mask):
         """The last hidden states, or the learnt mean of those of all layers."""
-        with nn.captured("hidden_states", pass_on=True) as found:
-            x = self.wav2vec2(input_values=input_values, attention_mask=attention_mask).last_hidden_state
+        inputs = {"input_values": input_values, "attention_mask": attention_mask}
         if self.layer_weights is None:
-            return x
+            return self.wav2vec2(**inputs).last_hidden_state
+        with nn.captured("hidden_states") as found:
+            x = self.wav2vec2(**inputs).last_hidden_state
         weights = ops.softmax(ops.convert_to_tensor(self.layer_weights))
         return sum(each * ops.cast(weights[index], x.dtype) for index, each in enumerate(found))
 
@@ -390,7 +388,7 @@ class Wav2Vec2ForSequenceClassification(_WithHead):
 
 
 class Wav2Vec2ForAudioFrameClassification(_WithHead):
-    """A class per frame: `logits` (batch, frames, num_labels). Labels are of that shape, 1 for the class, 0 elsewhere."""
+    """A class per frame: `logits` (batch, frames, num_labels). Labels are of that shape, with a 1 for the class."""
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -409,7 +407,7 @@ class Wav2Vec2ForAudioFrameClassification(_WithHead):
 
 
 class Wav2Vec2ForXVector(_WithHead):
-    """The voice of a sound: `embeddings`, to compare, and `logits`, from which it learns; (batch, xvector_output_dim)."""
+    """The voice of a sound: `embeddings`, to compare, and `logits`, to train; both (batch, xvector_output_dim)."""
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -424,12 +422,21 @@ class Wav2Vec2ForXVector(_WithHead):
         x = self.projector(self.states(input_values, attention_mask))
         for layer in self.tdnn:
             x = layer(x)
-        lengths = None
-        if attention_mask is not None:
-            lengths = layers.output_lengths(ops.sum(ops.cast(attention_mask, "int32"), axis=-1), self.config)
-            lengths = lengths - sum(taps - 1 for taps in self.config.tdnn_kernel)
-        embeddings = self.feature_extractor(layers.pool_statistics(x, lengths))
+        embeddings = self.feature_extractor(layers.pool_statistics(x, self.lengths(attention_mask)))
         return ModelOutput(logits=self.classifier(embeddings), embeddings=embeddings)
+
+    def lengths(self, attention_mask):
+        """How many frames behind the last convolution are of each sound, as if kernels were not dilated."""
+        if attention_mask is None:
+            return None
+        config, real = self.config, nn.real_length()
+        lengths = layers.output_lengths(ops.sum(ops.cast(attention_mask, "int32"), axis=-1), config)
+        lengths = lengths - sum(taps - 1 for taps in config.tdnn_kernel)
+        if real is None:
+            return lengths
+        dilated = zip(config.tdnn_kernel, config.tdnn_dilation, strict=True)
+        lost = sum((taps - 1) * dilation for taps, dilation in dilated)
+        return ops.minimum(lengths, layers.output_lengths(real, config) - lost)
 
     def head_loss(self, outputs, labels):
         return self.objective(outputs.logits, ops.cast(ops.reshape(labels, (-1,)), "int32"))

@@ -1,7 +1,7 @@
 """The layers of wav2vec 2.0, under the names in its checkpoints.
 
-Sounds are (batch, samples), hidden states (batch, frames, size); `attended` is (batch, frames), true where a frame is of
-the sound and not of padding.
+Sounds are (batch, samples), hidden states (batch, frames, size); `attended` is (batch, frames), true where a frame is
+of the sound and not of padding.
 """
 
 import math

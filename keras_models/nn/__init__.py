@@ -42,6 +42,7 @@ from keras_models.nn.pictures import (
     pad_to_multiples,
     pair,
     pixel_shuffle,
+    real_length,
     real_size,
     resize,
     sizes,

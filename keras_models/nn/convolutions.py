@@ -92,10 +92,8 @@ class Conv1D(BareCall, keras.layers.Conv1D):
 
     def convolve(self, x, kernel, bias, activation=None):
         """The convolution with a kernel and a bias that stand in for the layer's own."""
-        steps, dilation = (1, *self.strides), (1, *self.dilation_rate)
-        x, kernel = ops.expand_dims(x, 1), ops.expand_dims(kernel, 0)  # pictures of one row
-        x = runtime.conv2d(x, kernel, bias, steps, ((0, 0), self.pads), dilation, self.groups, activation, None)
-        return ops.squeeze(x, 1)
+        (stride,), (dilation,) = self.strides, self.dilation_rate
+        return runtime.conv1d(x, kernel, bias, stride, self.pads, dilation, self.groups, activation)
 
     def compute_output_shape(self, input_shape):
         """Keras' own, for the padded input."""

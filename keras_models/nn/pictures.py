@@ -66,6 +66,11 @@ def real_size(size, padded: tuple[int, int]) -> Iterator[None]:
         _settings.real_size = before
 
 
+def real_length():
+    """How many samples of padded sounds are real, a tensor, or None where sounds are what they are."""
+    return None if _settings.real_size is None else _settings.real_size[0][0]
+
+
 def is_padded() -> bool:
     """Whether pictures stand for smaller ones; see `real_size`."""
     return _settings.real_size is not None

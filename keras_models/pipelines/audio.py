@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +17,8 @@ _FUNCTIONS = ("softmax", "sigmoid", "none")
 
 
 class AudioPipeline(Pipeline):
-    """Base of those that take sounds: paths, addresses, bytes of a file, arrays (samples,), or dictionaries.
+    """Base of those that take sounds: paths, addresses, binary files or their bytes, arrays (samples,), or
+    dictionaries.
 
     A dictionary is {"array" or "raw": samples, "sampling_rate": in Hz}, and is resampled as files are; an array alone
     has the sampling rate of the feature extractor. Sounds of one length share batches; those of other lengths go alone,
@@ -32,7 +34,9 @@ class AudioPipeline(Pipeline):
         return self.feature_extractor.sampling_rate
 
     def are_many(self, inputs: Any) -> bool:
-        if isinstance(inputs, (bytearray, memoryview)) or (hasattr(inputs, "shape") and hasattr(inputs, "dtype")):
+        is_array = hasattr(inputs, "shape") and hasattr(inputs, "dtype")
+        is_file = hasattr(inputs, "read") and not isinstance(inputs, io.TextIOBase)  # lines of text may be paths
+        if is_array or is_file or isinstance(inputs, (bytearray, memoryview)):
             return False
         return is_collection(inputs)
 

@@ -122,10 +122,10 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
         return super().add_tokens(tokens, special_tokens)
 
     def _run(
-        self, inputs: list[Any], shape: Shape = Shape(), pretokenized: bool = False, *options: Any, **named: Any
+        self, inputs: list[Any], shape: Shape | None = None, pretokenized: bool = False, *options: Any, **named: Any
     ) -> list[tokenizers.Encoding]:
         inputs = self._prepared(inputs, " " if pretokenized else "")  # words have a delimiter before them
-        return super()._run(inputs, shape, pretokenized, *options, **named)
+        return super()._run(inputs, shape or Shape(), pretokenized, *options, **named)
 
     def _prepared(self, text: Any, prefix: str) -> Any:
         """A text, or texts in lists or pairs, in upper case if need be, but for the added tokens in it."""

@@ -95,7 +95,7 @@ class Transcript:
                 warnings.warn(
                     "Whisper ended without a timestamp, as it does where sound is cut off within a word, or where "
                     "generation was not asked for timestamps.",
-                    stacklevel=4,
+                    stacklevel=3,
                 )
             self.close()
         text = "".join(chunk["text"] for chunk in self.chunks)

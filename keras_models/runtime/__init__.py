@@ -30,6 +30,10 @@ attention: Callable = _backend.attention  # (query, key, value, bias or None, sc
 conv2d: Callable = (
     _backend.conv2d
 )  # (x, kernel, bias, strides, pads, dilation, groups, activation, residual), three may be None; see nn.convolve
+conv1d: Callable = (
+    _backend.conv1d
+)  # (x, kernel, bias or None, stride, pads, dilation, groups, activation or None), (batch, length, channels)
+frames: Callable = _backend.frames  # (x, size, stride) -> overlapping pieces of (batch, length, channels), flat
 max_pool: Callable = _backend.max_pool  # (x, size, strides, pads) -> the largest of each window, channels last
 resize: Callable = _backend.resize  # (x, (height, width), method, align_corners), channels last; see nn.resize
 host_call: Callable = (

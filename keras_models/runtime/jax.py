@@ -14,13 +14,13 @@ import numpy as np
 from keras_models.outputs import ModelOutput
 from keras_models.runtime import stock
 from keras_models.runtime.stock import (
-    attention,
     cache_grow,
     cache_pack,
     cache_read,
     cache_rows,
     cache_unpack,
     embedding,
+    frames,
     layer_norm,
     reshape,
     resize,
@@ -30,8 +30,8 @@ from keras_models.runtime.stock import (
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv2d", "embedding", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape",
-    "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
+    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -87,11 +87,18 @@ def _short_product(x, weights, axis):
     return sums[:rows].reshape(*x.shape[:-1], sums.shape[-1]).astype(x.dtype)
 
 
+def attention(query, key, value, bias, scale):
+    """`stock.attention`, in blocks on a CPU."""
+    return (stock.attention_in_blocks if _is_on_cpu(query) else stock.attention)(query, key, value, bias, scale)
+
+
 def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, residual=None):
     """A convolution; XLA's CPU is much faster at those over single pixels, or channels, if they are written out."""
     kernel = jnp.asarray(kernel, x.dtype)
     if kernel.shape[:2] == (1, 1) and groups == 1 and not any(map(any, pads)):
         x = jnp.matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    elif _cuts_patches(x, kernel, strides, pads, dilation, groups):
+        x = _patches(x, kernel)
     elif groups == x.shape[3] == kernel.shape[3] and groups > 1 and _is_on_cpu(x):
         x = _depthwise(x, kernel[:, :, 0], strides, pads, dilation)
     else:
@@ -100,6 +107,35 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, re
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
     return stock.finish(x, None if bias is None else jnp.asarray(bias, x.dtype), activation, residual)
+
+
+def _cuts_patches(x, kernel, strides, pads, dilation, groups):
+    """Whether windows neither overlap nor leave gaps, and are so large that a product is the faster way."""
+    size = kernel.shape[:2]
+    is_plain = groups == 1 and not any(map(any, pads)) and max(dilation) == 1
+    return size == tuple(strides) and min(size) >= 8 and is_plain and _is_on_cpu(x)
+
+
+def _patches(x, kernel):
+    """A convolution that cuts patches: the product of these with the kernel."""
+    height, width, channels, filters = kernel.shape
+    rows, columns = x.shape[1] // height, x.shape[2] // width
+    x = x[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, height * width * channels)
+    return jnp.matmul(x, kernel.reshape(-1, filters))
+
+
+def conv1d(x, kernel, bias, stride, pads, dilation, groups, activation=None):
+    """A convolution of one axis, at which XLA is faster than at pictures of one row."""
+    kernel = jnp.asarray(kernel, x.dtype)
+    if kernel.shape[0] == 1 and groups == 1 and not any(pads):
+        x = jnp.matmul(x[:, ::stride], kernel[0])
+    else:
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (stride,), (pads,), rhs_dilation=(dilation,), feature_group_count=groups,
+            dimension_numbers=("NHC", "HIO", "NHC"),
+        )  # fmt: skip
+    return stock.finish(x, None if bias is None else jnp.asarray(bias, x.dtype), activation)
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "pads", "dilation"))

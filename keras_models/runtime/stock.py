@@ -5,6 +5,8 @@ import math
 from keras import ops
 
 FEW = 32  # queries of a step of decoding
+MANY = 1 << 20  # scores of a head, which are too many for a processor's cache
+BLOCK = 256  # queries at a time where that is so
 LOWEST = -3.0e38  # stands for no number where the largest is sought; bfloat16 holds it too
 
 
@@ -33,6 +35,16 @@ def rms_norm(x, scale, epsilon):
 
 def reshape(x, shape):
     return ops.reshape(x, shape)
+
+
+def frames(x, size, stride):
+    """(batch, length, channels) -> (batch, frames, size * channels), a frame of `size` places at every stride."""
+    batch, length, channels = ops.shape(x)
+    count, whole = (length - size) // stride + 1, size // stride * stride
+    starts = range(0, whole, stride)  # of as many places as lie between two frames, which are as they are in memory
+    parts = [ops.reshape(x[:, at : at + count * stride], (batch, count, stride * channels)) for at in starts]
+    parts += [x[:, at : at + (count - 1) * stride + 1 : stride] for at in range(whole, size)]
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
 def max_pool(x, size, strides, pads):
@@ -111,6 +123,29 @@ def attention(query, key, value, bias, scale):
     if bias is not None:
         scores = scores + bias
     return ops.matmul(ops.softmax(scores, axis=-1), value)
+
+
+def attention_in_blocks(query, key, value, bias, scale):
+    """`attention`, to long sequences for a few queries at a time: their scores need not go through memory.
+
+    For processors alone: others compute as much at once as they can.
+    """
+    queries, keys = query.shape[2], key.shape[2]
+    known = isinstance(queries, int) and isinstance(keys, int)
+    block = next((each for each in range(BLOCK, BLOCK // 4, -1) if queries % each == 0), None) if known else None
+    if bias is not None or block is None or queries * keys < MANY:
+        return attention(query, key, value, bias, scale)
+    batch, heads, _, size = query.shape
+    blocks = ops.reshape(query * scale, (batch, heads, queries // block, block, size))
+    turned = ops.swapaxes(key, 2, 3)
+
+    def attend(query):
+        scores = ops.matmul(query, turned)
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        return ops.matmul(weights, value) / ops.sum(weights, axis=-1, keepdims=True)
+
+    found = ops.map(attend, ops.transpose(blocks, (2, 0, 1, 3, 4)))
+    return ops.reshape(ops.transpose(found, (1, 2, 0, 3, 4)), (batch, heads, queries, value.shape[3]))
 
 
 def cache_read(cache, end):

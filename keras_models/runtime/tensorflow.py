@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
+from keras_models.runtime import stock
 from keras_models.runtime.stock import (
-    attention,
     cache_grow,
     cache_pack,
     cache_read,
@@ -14,6 +16,7 @@ from keras_models.runtime.stock import (
     cache_unpack,
     embedding,
     finish,
+    frames,
     layer_norm,
     linear,
     max_pool,
@@ -26,13 +29,24 @@ from keras_models.runtime.stock import (
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv2d", "embedding", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape",
-    "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
+    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
 CACHE_IN_PLACE = False
 HOST_CALLS_COMPILE = False
+
+
+def attention(query, key, value, bias, scale):
+    """`stock.attention`, in blocks on a CPU."""
+    in_blocks = query.shape.is_fully_defined() and not _has_gpu()
+    return (stock.attention_in_blocks if in_blocks else stock.attention)(query, key, value, bias, scale)
+
+
+@lru_cache
+def _has_gpu():
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, residual=None):
@@ -49,6 +63,17 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, re
         x = tf.nn.conv2d(x, kernel, strides, ((0, 0), *pads, (0, 0)), dilations=dilation)
     x = x if bias is None else tf.nn.bias_add(x, tf.cast(bias, x.dtype))
     return finish(x, None, activation, residual)
+
+
+def conv1d(x, kernel, bias, stride, pads, dilation, groups, activation=None):
+    """A convolution; with strides it is a product of overlapping frames, behind which an activation costs nothing."""
+    if stride > 1 and groups == 1 and dilation == 1:
+        x = tf.pad(x, ((0, 0), pads, (0, 0))) if any(pads) else x
+        kernel = tf.convert_to_tensor(kernel)
+        flat = tf.cast(tf.reshape(kernel, (-1, kernel.shape[2])), x.dtype)
+        return linear(frames(x, kernel.shape[0], stride), flat, bias, activation)
+    x, kernel = x[:, None], tf.convert_to_tensor(kernel)[None]
+    return conv2d(x, kernel, bias, (1, stride), ((0, 0), pads), (1, dilation), groups, activation)[:, 0]
 
 
 def host_call(function, results, *tensors):

@@ -16,8 +16,8 @@ from keras_models.outputs import ModelOutput
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv2d", "embedding", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column", "reshape",
-    "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
+    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -57,10 +57,17 @@ def linear(x, kernel, bias, activation):
     bias = None if bias is None else _value(bias)
     if not _onednn_applies(x, weight):
         x = F.linear(x, weight, bias)
-        return x if activation is None else activation(x)
+        return x if activation is None else _activated(x, activation)
     name = None if activation is None else activation.__name__
     x = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_FUSED.get(name, _FUSED[None]))
-    return x if name in _FUSED else activation(x)
+    return x if name in _FUSED else _activated(x, activation)
+
+
+def _activated(x, activation):
+    """The activation of a product, which nobody else has seen: in inference its memory can be used again."""
+    if activation.__name__ == "quick_gelu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
+        return F.silu(x.mul_(1.702), inplace=True).mul_(1 / 1.702)
+    return activation(x)
 
 
 def table_product(x, table):
@@ -98,6 +105,8 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, re
     """
     weight = _value(kernel).permute(3, 2, 0, 1).to(x.dtype)
     bias = None if bias is None else _value(bias).to(x.dtype)
+    if _cuts_patches(weight, strides, pads, dilation, groups) and activation is residual is None:
+        return _patches(x, weight, bias)
     (top, bottom), (left, right) = pads
     x = x.permute(0, 3, 1, 2)
     if (top, left) != (bottom, right):
@@ -117,6 +126,32 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, re
         x = fused.binary(x, residual.permute(0, 3, 1, 2), weight, bias, *settings, "add", 1.0, *after)
     x = x.permute(0, 2, 3, 1)
     return x if is_done else activation(x)
+
+
+def conv1d(x, kernel, bias, stride, pads, dilation, groups, activation=None):
+    """`conv2d` of pictures of one row."""
+    x, kernel = x[:, None], _value(kernel)[None]
+    return conv2d(x, kernel, bias, (1, stride), ((0, 0), pads), (1, dilation), groups, activation)[:, 0]
+
+
+def frames(x, size, stride):
+    """(batch, length, channels) -> (batch, frames, size * channels), a frame of `size` places at every stride."""
+    return x.unfold(1, size, stride).transpose(2, 3).flatten(2)
+
+
+def _cuts_patches(weight, strides, pads, dilation, groups):
+    """Whether windows neither overlap nor leave gaps, and are so large that a product is the faster way."""
+    size = tuple(weight.shape[2:])
+    return size == tuple(strides) and min(size) >= 8 and groups == 1 and not any(map(any, pads)) and max(dilation) == 1
+
+
+def _patches(x, weight, bias):
+    """A convolution that cuts patches: the product of these, turned as the weight lies in files, with the weight."""
+    filters, channels, height, width = weight.shape
+    rows, columns = x.shape[1] // height, x.shape[2] // width
+    x = x[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width, channels)
+    x = x.permute(0, 1, 3, 5, 2, 4).reshape(-1, rows, columns, channels * height * width)
+    return linear(x, weight.reshape(filters, -1).t(), bias, None)
 
 
 def max_pool(x, size, strides, pads):

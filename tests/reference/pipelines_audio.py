@@ -56,11 +56,20 @@ def run(
     model = models.build(architecture, config)
     if generation is not None:
         with torch.no_grad():
-            model.model.decoder.embed_tokens.weight.mul_(scale)
+            words = model.model.decoder.embed_tokens.weight  # of one length, or the longest would be all that is said
+            words.copy_(scale * torch.nn.functional.normalize(words, dim=-1))
+            model.model.decoder.embed_positions.weight.mul_(8.0)  # nor is a word repeated for being there
+            for name, parameter in model.model.decoder.named_parameters():
+                if name.endswith("bias"):
+                    parameter.mul_(0.1)
         for name, value in {**generation, "_from_model_config": False}.items():
             setattr(model.generation_config, name, value)
     parts = {"feature_extractor": getattr(transformers, extractor)(**settings)}
     if vocabulary is not None:
+        with torch.no_grad():  # no letter is said much more often than others
+            model.lm_head.bias -= model(torch.from_numpy(_sound(3.0, 99))[None]).logits[0].mean(dim=0)
+            model.lm_head.bias[1:4] -= 4.0  # special tokens are said seldom
+            model.lm_head.bias[4] += 0.8  # and spaces often
         (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
         parts["tokenizer"] = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
     if tokenizer is not None:
