@@ -88,7 +88,10 @@ def test_other_pictures():
 def test_positions_for_other_sizes(shape):
     pictures = {"pixel_values": {"shape": shape}, "interpolate_pos_encoding": True}
     check("CLIPVisionModel", VISION, pictures)
-    check("CLIPModel", TINY, {**TEXTS, **pictures})
+
+
+def test_positions_for_other_sizes_in_both_towers():
+    check("CLIPModel", TINY, {**TEXTS, "pixel_values": {"shape": [2, 3, 33, 20]}, "interpolate_pos_encoding": True})
 
 
 @pytest.mark.parametrize(
@@ -204,8 +207,11 @@ def test_only_texts_or_only_pictures():
         for outputs in (model(**inputs), model.infer(**inputs)):
             assert list(outputs) == names
             compare(flatten({name: whole[name] for name in names}), flatten(outputs))
-    with pytest.raises(ValueError, match="return_loss needs pairs: give both input_ids and pixel_values"):
-        model(**texts, return_loss=True)
+    for inputs in (texts, {**texts, **pictures}):  # three texts, and two pictures
+        with pytest.raises(ValueError, match="return_loss needs pairs: give as many texts"):
+            model(**inputs, return_loss=True)
+    with pytest.raises(ValueError, match="CLIPModel needs input_ids or pixel_values, or both to compare them"):
+        model(attention_mask=texts["attention_mask"])
 
 
 def test_numbers_of_texts_and_pictures_may_vary():

@@ -67,6 +67,10 @@ def test_vision_tower(settings):
 def test_positions_for_other_sizes(shape):
     pictures = {"pixel_values": {"shape": shape}, "interpolate_pos_encoding": True}
     check("SiglipVisionModel", VISION, pictures)
+
+
+def test_positions_for_other_sizes_in_heads():
+    pictures = {"pixel_values": {"shape": [2, 3, 33, 20]}, "interpolate_pos_encoding": True}
     check("SiglipForImageClassification", TINY, pictures)
     check("SiglipModel", TINY, {**TEXTS, **pictures}, extra=EXTRA)
 

@@ -1,7 +1,9 @@
 """Whisper against the reference: every head, every branch of the configuration, its cache, its files, training."""
 
+import re
 import shutil
 
+import h5py
 import keras
 import msgpack
 import numpy as np
@@ -11,7 +13,6 @@ from keras_models import (
     AutoModelForSpeechSeq2Seq,
     WhisperConfig,
     WhisperForAudioClassification,
-    WhisperForCausalLM,
     WhisperForConditionalGeneration,
     WhisperModel,
 )
@@ -20,8 +21,8 @@ from keras_models.models.whisper import spans
 from keras_models.outputs import ModelOutput
 from tests import reference
 from tests.cached import check_pieces
-from tests.parity import FLAGS, check, check_defaults, check_old_names, compare, flatten, load, rewrite
-
+from tests.parity import FLAGS, check, check_defaults, check_old_names, compare, flatten, load
+from tests.weight_files import flax_array
 
 TINY = {
     "vocab_size": 60, "num_mel_bins": 5, "d_model": 24, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 40,
@@ -162,6 +163,17 @@ def test_batches_of_many_sizes():
         compare(flatten(model(**inputs, **FLAGS)), flatten(model.infer(**inputs, **FLAGS)), 1e-5)
 
 
+@pytest.mark.parametrize("positions", [1200, 1031])
+def test_long_sounds(positions):
+    """Attention to many positions is computed in blocks where their number can be divided."""
+    config = {**TINY, "encoder_layers": 1, "max_source_positions": positions}
+    model = WhisperForAudioClassification(WhisperConfig(**config))
+    features = np.random.default_rng(0).normal(size=(2, 5, 2 * positions)).astype("float32")
+    expected = to_numpy(model(features, output_hidden_states=True, output_attentions=True).hidden_states[-1])
+    for found in (model(features, output_hidden_states=True), model.infer(features, output_hidden_states=True)):
+        np.testing.assert_allclose(to_numpy(found.hidden_states[-1]), expected, rtol=0, atol=1e-5)
+
+
 def test_one_sound_without_a_batch():
     model = WhisperModel(WhisperConfig(**TINY))
     features = sounds(1)
@@ -192,7 +204,7 @@ def test_wrong_inputs():
         model(sounds())
     with pytest.raises(ValueError, match="decoder got both tokens and embeddings"):
         model(sounds(1), decoder_input_ids=[[3]], decoder_inputs_embeds=np.zeros((1, 1, 24), "float32"))
-    with pytest.raises(ValueError, match="give input_features, or encoder_outputs"):
+    with pytest.raises(ValueError, match="needs input_features"):
         model(decoder_input_ids=[[3]])
     with pytest.raises(ValueError, match="decoder_input_ids reaches 21 positions"):
         model(sounds(1), decoder_input_ids=np.ones((1, 21), "int32"))
@@ -313,3 +325,51 @@ def test_one_checkpoint_for_all_heads(whole, tmp_path):
         classifier = WhisperForAudioClassification.from_pretrained(whole, num_labels=3)
     states = classifier(inputs["input_features"], output_hidden_states=True).hidden_states
     np.testing.assert_allclose(to_numpy(states[-1]), expected["encoder_last_hidden_state"], atol=1e-4)
+
+
+def stored(name, array, kinds):
+    """A tensor's path and values as other frameworks keep them; kinds are those of norms, tables and kernels."""
+    *parts, kind = name.split(".")
+    if kind == "weight":
+        is_table = parts[-1] in ("embed_tokens", "embed_positions")
+        kind = kinds[0] if array.ndim == 1 else kinds[1] if is_table else kinds[2]
+        array = array.T if kind == kinds[2] else array
+    return [*parts, kind], np.ascontiguousarray(array)
+
+
+@pytest.mark.parametrize("kind", ["tf_model.h5", "flax_model.msgpack"])
+def test_files_of_other_frameworks(whole, tmp_path, kind):
+    """Layouts of transformers 4.57.6's TFWhisper... and FlaxWhisper..."""
+    shutil.copy(whole / "config.json", tmp_path)
+    tensors = {name: each.read() for name, each in open_checkpoint(whole / "model.safetensors").items()}
+    if kind == "tf_model.h5":
+        with h5py.File(tmp_path / kind, "w") as file:
+            for name, array in tensors.items():
+                parts, array = stored(name, array, ("gamma", "embeddings", "kernel"))
+                if parts[-2] == "embed_positions":
+                    parts[-1] = "weight"
+                parts[-1] = "beta" if parts[-2].endswith("norm") and parts[-1] == "bias" else parts[-1]
+                path = re.sub(r"layers/(\d)", r"layers.\1", "/".join(parts))
+                file.create_dataset(f"model/tf_whisper_for_conditional_generation/{path}:0", data=array)
+            file.attrs["layer_names"] = [b"model"]
+    else:
+        tree = {}
+        for name, array in tensors.items():
+            parts, array = stored(name, array, ("scale", "embedding", "kernel"))
+            node = tree
+            for part in parts[:-1]:
+                node = node.setdefault(part, {})
+            node[parts[-1]] = flax_array(array)
+        (tmp_path / kind).write_bytes(msgpack.packb(tree))
+    model = load(HEAD, tmp_path)
+    compare(arrays(whole, "outputs"), flatten(model(**arrays(whole, "inputs"), **FLAGS)))
+
+
+def test_settings(shared, tmp_path):
+    check_defaults("WhisperConfig")
+    config = WhisperConfig(**TINY)
+    assert (config.num_hidden_layers, config.hidden_size, WhisperModel(config).max_length) == (2, 24, 20)
+    config = WhisperConfig.from_pretrained(shared / "tokenizers" / "whisper-large-v3")
+    assert (config.vocab_size, config.num_mel_bins, config.encoder_layers) == (51866, 128, 32)
+    config.save_pretrained(tmp_path)
+    assert WhisperConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()

@@ -57,7 +57,8 @@ def convert(
         parts = parts[1:]
     parts = [part.rsplit("___", 1)[-1] for part in parts]
     axes = KERNEL_AXES.get(len(shape)) if kind in ("kernel", "weight_g") else None  # weight_g: Wav2Vec2's (w, 1, 1)
-    if (kind == "bias" and len(shape) == 2 or kind == "logit_scale") and shape[:1] == (1,):  # GPT-2's Conv1D; CLIP's
+    is_longer = (kind == "bias" and len(shape) == 2) or kind == "logit_scale"  # GPT-2's Conv1D; CLIP's
+    if is_longer and shape[0] == 1:
         shape = shape[1:]
     return ".".join([*parts, KINDS.get(kind, kind)]), shape, axes
 

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_models import nn, runtime
-from keras_models.cache import bucket
+from keras_models import runtime
 from keras_models.generation import whisper_prompts as prompts
 from keras_models.generation.config import GenerationConfig
 from keras_models.generation.decoding import Prompt
-from keras_models.generation.generate import OUTPUTS, call_settings, check_arguments, encode, mode, resolve
+from keras_models.generation.generate import OUTPUTS, call_settings, check_arguments, mode, resolve
 from keras_models.generation.processors import LogitsProcessor
 from keras_models.generation.streamers import failures_told
+from keras_models.generation.whisper_hearing import STRIDE, Ears, Sound, detect_language
 from keras_models.generation.whisper_processors import Measured, WhisperTimeStampLogitsProcessor
 from keras_models.generation.whisper_timing import token_timestamps
 from keras_models.outputs import ModelOutput
 from keras_models.training.heads import to_array
 
-STRIDE = 2  # frames for each position of the encoder
 THRESHOLDS = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
 PER_STEP = ("scores", "logits")
 RECORDS = ("decoder_attentions", "cross_attentions", "decoder_hidden_states")
@@ -68,6 +67,7 @@ def generate(
     streamer: Any = None,
     tokenizer: Any = None,
     assistant_model: Any = None,
+    assistant_tokenizer: Any = None,
     **kwargs: Any,
 ) -> np.ndarray | ModelOutput:
     """Writes down what is said; see `WhisperForConditionalGeneration.generate`."""
@@ -77,240 +77,109 @@ def generate(
         settings, given = call_settings(model, generation_config, use_model_defaults, kwargs)
         settings.check_call(streamer=streamer, assistant_model=assistant_model, tokenizer=tokenizer)
         sound = Sound.of(model, input_features, attention_mask, given)
-        extra = settings.extra
-        wants = extra.get("return_timestamps") if return_timestamps is None else return_timestamps
-        if sound.is_long:
-            if wants is False:
-                raise ValueError(
-                    f"A sound of {sound.frames} frames is longer than the {sound.window} that Whisper listens to at "
-                    "once, and its parts are told apart by timestamps: pass return_timestamps=True, or a shorter sound."
-                )
-            wants = True
-        extra["return_timestamps"] = bool(wants)
-        if wants:
-            prompts.needed(settings, model.config, "no_timestamps_token_id", "return_timestamps=True")
-        prompts.take_wishes(settings, model.config, language, task, is_multilingual)
-        if return_token_timestamps and extra.get("alignment_heads") is None:
-            raise ValueError(
-                "generation_config has no alignment_heads, which return_token_timestamps=True needs: set "
-                "model.generation_config.alignment_heads to pairs of a layer and a head, as the generation_config.json "
-                "of the checkpoint's release has them."
-            )
-        given_thresholds = (compression_ratio_threshold, logprob_threshold, no_speech_threshold)
-        for name, value in zip(THRESHOLDS, given_thresholds, strict=True):
-            extra[name] = extra.get(name) if value is None else value
-        if extra["no_speech_threshold"] is not None:
-            prompts.needed(settings, model.config, "no_timestamps_token_id", "no_speech_threshold")
-            if extra["logprob_threshold"] is None:
-                raise ValueError("no_speech_threshold tells silence only beside logprob_threshold: set both.")
-        first_condition = condition_on_prev_tokens
-        if condition_on_prev_tokens is None:
-            condition_on_prev_tokens = extra.get("condition_on_prev_tokens")
-        prompt_condition_type = prompt_condition_type or prompts.CONDITIONS[0]
-        if prompt_condition_type not in prompts.CONDITIONS:
-            known = " or ".join(map(repr, prompts.CONDITIONS))
-            raise ValueError(f"prompt_condition_type must be {known}, not {prompt_condition_type!r}.")
-        if prompt_condition_type == "all-segments" and not condition_on_prev_tokens:
-            raise ValueError("prompt_condition_type='all-segments' needs condition_on_prev_tokens=True: set it.")
+        if streamer is not None and sound.batch > 1:
+            raise ValueError(f"A streamer follows one sound, not a batch of {sound.batch}: stream them in turn.")
         if assistant_model is not None:
             if "decoder_input_ids" in given:
                 raise ValueError("An assistant reads prompt_ids, not decoder_input_ids: pass these.")
             settings.begin_suppress_tokens = None  # it may find an end at once
         if return_dict_in_generate is not None:
             settings.return_dict_in_generate = return_dict_in_generate
-        if force_unique_generate_call is None:
-            force_unique_generate_call = bool(extra.get("force_unique_generate_call"))
         if temperature is None:
             temperature = settings.temperature if settings.do_sample else 0.0
-        temperatures = list(temperature) if isinstance(temperature, (list, tuple)) else [temperature]
+        thresholds = (compression_ratio_threshold, logprob_threshold, no_speech_threshold)
+        _take_times(settings, model.config, sound, return_timestamps, return_token_timestamps)
+        _take_thresholds(settings, model.config, thresholds)
+        _take_conditions(settings, condition_on_prev_tokens, prompt_condition_type)
+        if force_unique_generate_call is not None:
+            settings.extra["force_unique_generate_call"] = force_unique_generate_call
+        prompts.take_wishes(settings, model.config, language, task, is_multilingual)
         ears = Ears(model, settings)
         starts = prompts.first_tokens(
             settings, model.config, sound.batch, lambda: detect_language(model, ears, sound, settings)
         )
-        each = settings.num_return_sequences
-        settings.num_return_sequences = 1
-        if num_frames is None and attention_mask is not None:
-            num_frames = sound.mask_lengths
+        times, settings.num_return_sequences = settings.num_return_sequences, 1
+        frames = sound.mask_lengths if num_frames is None else to_array("num_frames", num_frames).reshape(-1)
         transcription = Transcription(
-            model=model, settings=settings, sound=sound.repeated(each), starts=np.repeat(starts, each, axis=0), ears=ears,
-            temperatures=[each or 0.0 for each in temperatures], seeds=np.random.default_rng(int(seed)),
+            model=model,
+            settings=settings,
+            ears=ears,
+            sound=sound.repeated(times),
+            starts=np.repeat(starts, times, axis=0),
+            temperatures=[each or 0.0 for each in np.ravel(temperature).tolist()],
+            seeds=np.random.default_rng(int(seed)),
             prompt_ids=None if prompt_ids is None else _tokens("prompt_ids", prompt_ids)[0],
-            in_first_segment=prompt_condition_type == "first-segment", conditions=bool(condition_on_prev_tokens),
-            first_condition=bool(first_condition), precision=time_precision, frame_precision=time_precision_features,
-            decoder_input_ids=_tokens("decoder_input_ids", given.get("decoder_input_ids")), wants_times=bool(return_token_timestamps),
-            num_frames=None if num_frames is None else np.repeat(_for_rows(num_frames, sound.batch), each),
-            once=force_unique_generate_call, progress=monitor_progress,
-            arguments={
-                "tokenizer": tokenizer, "stopping_criteria": stopping_criteria, "streamer": streamer,
-                "prefix_allowed_tokens_fn": prefix_allowed_tokens_fn, "assistant": assistant_model,
-                "assistant_tokenizer": kwargs.get("assistant_tokenizer"),
-            },
+            decoder_input_ids=_tokens("decoder_input_ids", given.get("decoder_input_ids")),
+            reads_prompt=bool(condition_on_prev_tokens),
+            precision=time_precision,
+            frame_precision=time_precision_features,
+            frames=None if frames is None else np.repeat(np.broadcast_to(frames, (sound.batch,)), times),
+            progress=monitor_progress,
             processors=list(logits_processor or ()),
-        )  # fmt: skip
+            arguments={
+                "tokenizer": tokenizer,
+                "stopping_criteria": stopping_criteria,
+                "prefix_allowed_tokens_fn": prefix_allowed_tokens_fn,
+                "streamer": streamer,
+                "assistant": assistant_model,
+                "assistant_tokenizer": assistant_tokenizer,
+            },
+        )
         transcription.run()
         return transcription.result(return_segments)
+
+
+def _take_times(settings: GenerationConfig, config: Any, sound: Sound, stamps: bool | None, of_tokens: bool | None):
+    """Puts among the settings what times are to be found.
+
+    Raises:
+        ValueError: a long sound is to have none, or the settings lack what finding them needs.
+    """
+    extra = settings.extra
+    stamps = extra.get("return_timestamps") if stamps is None else stamps
+    if sound.is_long and stamps is False:
+        raise ValueError(
+            f"A sound of {sound.frames} frames is longer than the {sound.window} that Whisper listens to at once, and "
+            "timestamps tell its parts apart: pass return_timestamps=True, or a shorter sound."
+        )
+    extra["return_timestamps"] = bool(stamps) or sound.is_long
+    if extra["return_timestamps"]:
+        prompts.needed(settings, config, "no_timestamps_token_id", "return_timestamps=True")
+    extra["return_token_timestamps"] = bool(of_tokens)
+    if of_tokens and extra.get("alignment_heads") is None:
+        raise ValueError(
+            "generation_config has no alignment_heads, which return_token_timestamps=True needs: set "
+            "model.generation_config.alignment_heads to pairs of a layer and a head, as the generation_config.json of "
+            "the checkpoint's release has them."
+        )
+
+
+def _take_thresholds(settings: GenerationConfig, config: Any, values: Sequence[float | None]):
+    """Puts thresholds among the settings; ValueError where one of them needs another."""
+    extra = settings.extra
+    for name, value in zip(THRESHOLDS, values, strict=True):
+        extra[name] = extra.get(name) if value is None else value
+    if extra["no_speech_threshold"] is not None:
+        prompts.needed(settings, config, "no_timestamps_token_id", "no_speech_threshold")
+        if extra["logprob_threshold"] is None:
+            raise ValueError("no_speech_threshold tells silence only beside logprob_threshold: set both.")
+
+
+def _take_conditions(settings: GenerationConfig, reads: bool | None, kind: str | None):
+    """Puts among the settings what windows read of those before them; ValueError where that makes no sense."""
+    extra, kind = settings.extra, kind or prompts.CONDITIONS[0]
+    extra["condition_on_prev_tokens"] = bool(extra.get("condition_on_prev_tokens") if reads is None else reads)
+    extra["prompt_condition_type"] = kind
+    if kind not in prompts.CONDITIONS:
+        known = " or ".join(map(repr, prompts.CONDITIONS))
+        raise ValueError(f"prompt_condition_type must be {known}, not {kind!r}.")
+    if kind == "all-segments" and not extra["condition_on_prev_tokens"]:
+        raise ValueError("prompt_condition_type='all-segments' needs condition_on_prev_tokens=True: set it.")
 
 
 def _tokens(name: str, values: Any) -> np.ndarray | None:
     """Tokens (rows, length)."""
     return None if values is None else np.atleast_2d(to_array(name, values)).astype("int32")
-
-
-def _for_rows(values: Any, count: int) -> np.ndarray:
-    return np.broadcast_to(np.asarray(ops.convert_to_numpy(values)).reshape(-1), (count,))
-
-
-# ------------------------------------------------------------------------------------------------------- listening
-
-
-@dataclass
-class Sound:
-    """What there is to listen to."""
-
-    features: np.ndarray | None  # (batch, mels, frames); None where `outputs` stand for them
-    outputs: Any  # the encoder's
-    batch: int
-    frames: int  # of the longest
-    window: int  # frames that are listened to at once
-    lengths: np.ndarray  # (batch,), frames of each
-    mask_lengths: np.ndarray | None = None  # the same as an attention mask says
-
-    @property
-    def is_long(self) -> bool:
-        """Whether it takes several windows."""
-        return self.frames > self.window
-
-    @classmethod
-    def of(cls, model: Any, features: Any, mask: Any, given: dict[str, Any]) -> Sound:
-        """The sounds among the arguments of a call.
-
-        Raises:
-            ValueError: there are none, or both features and what an encoder made of them, or long ones without a mask.
-        """
-        window = STRIDE * model.config.max_source_positions
-        outputs = given.get("encoder_outputs")
-        others = [name for name in given if name not in ("encoder_outputs", "decoder_input_ids")]
-        if others:
-            raise ValueError(f"Whisper's generate has no use for {', '.join(others)}: drop it.")
-        if (features is None) == (outputs is None):
-            what = "neither" if features is None else "both"
-            raise ValueError(f"generate got {what} input_features and encoder_outputs: give one of the two.")
-        if features is None:
-            states = outputs["last_hidden_state"] if isinstance(outputs, Mapping) else outputs
-            states = states[0] if isinstance(states, (tuple, list)) else states
-            batch, frames = states.shape[0], states.shape[1] * STRIDE
-            features, outputs = None, {**(outputs if isinstance(outputs, Mapping) else {}), "last_hidden_state": states}
-        else:
-            features = to_array("input_features", features)
-            features = features[None] if features.ndim == 2 else features
-            if features.ndim != 3 or not features.size:
-                raise ValueError(f"input_features must be of shape (batch, mels, frames), not {features.shape}.")
-            batch, frames = features.shape[0], features.shape[2]
-        lengths, mask_lengths = np.full(batch, frames), None
-        if mask is not None:
-            mask = to_array("attention_mask", mask)
-            mask = mask.reshape(-1, mask.shape[-1])
-            if mask.shape[0] != batch:
-                raise ValueError(f"attention_mask is for {mask.shape[0]} sounds, and there are {batch}.")
-            mask_lengths = mask.sum(axis=-1).astype("int64")
-        if frames > window and batch > 1:
-            if mask_lengths is None:
-                raise ValueError(
-                    "Long sounds in a batch need an attention_mask that tells how long each is: pass what the feature "
-                    "extractor returns with return_attention_mask=True."
-                )
-            lengths = mask_lengths
-        return cls(features, outputs, batch, frames, window, lengths, mask_lengths)
-
-    def repeated(self, times: int) -> Sound:
-        """Each sound several times."""
-        if times == 1:
-            return self
-        outputs = self.outputs
-        if outputs is not None:
-            outputs = {
-                "last_hidden_state": np.repeat(ops.convert_to_numpy(outputs["last_hidden_state"]), times, axis=0)
-            }
-        features = None if self.features is None else np.repeat(self.features, times, axis=0)
-        lengths = np.repeat(self.lengths, times)
-        return Sound(features, outputs, self.batch * times, self.frames, self.window, lengths)
-
-    def cut(self, rows: Sequence[int], starts: np.ndarray, ends: np.ndarray) -> np.ndarray | None:
-        """A window of each of these sounds, silent behind its end; None where there are no features."""
-        if self.features is None:
-            return None
-        cut = np.zeros((len(rows), self.features.shape[1], self.window), self.features.dtype)
-        for place, row in enumerate(rows):
-            cut[place, :, : ends[row] - starts[row]] = self.features[row, :, starts[row] : ends[row]]
-        return cut
-
-
-class Ears:
-    """A model's encoder, which remembers what it has heard last, and short looks at its decoder."""
-
-    def __init__(self, model: Any, settings: GenerationConfig):
-        self.model, self.settings = model, settings
-        self.features, self.outputs = None, None
-
-    def listen(self, features: np.ndarray) -> ModelOutput:
-        """The encoder's outputs for a window of features (batch, mels, frames)."""
-        if self.features is None or not np.array_equal(self.features, features):
-            self.outputs, _ = encode(self.model, {"input_features": features}, self.settings)
-            self.features = features
-        return self.outputs
-
-    def _program(self, name: str, function: Callable) -> Callable:
-        """A compiled program of the model, made once."""
-        known = self.model.__dict__.setdefault("_looks", {})
-        key = (nn.structure_version(), name)
-        for stale in [each for each in list(known) if each[0] != key[0]]:
-            known.pop(stale, None)
-        program = known.get(key) or runtime.compile_program(self.model, function)
-        return known.setdefault(key, program)
-
-    def _inputs(self, tokens: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
-        """Tokens, and where padding is before them, as a decoder's inputs; padded behind so that few lengths occur."""
-        length = tokens.shape[1]
-        room = length if runtime.CACHE_IN_PLACE else max(length, min(bucket(length), self.model.max_length))
-        widths = [(0, 0), (0, room - length)]
-        inputs = {"decoder_input_ids": np.pad(tokens, widths)}
-        if mask is not None and not mask.all():
-            inputs["decoder_attention_mask"] = np.pad(mask, widths, constant_values=1)
-            places = inputs["decoder_attention_mask"].cumsum(axis=1) - 1
-            inputs["decoder_position_ids"] = np.clip(places, 0, self.model.max_length - 1)
-        return {name: ops.convert_to_tensor(value.astype("int32")) for name, value in inputs.items()}
-
-    def logits(self, states: Any, tokens: np.ndarray, mask: np.ndarray | None, place: int) -> np.ndarray:
-        """What may follow the token at this place, (batch, vocabulary)."""
-
-        def look(states, inputs, place):
-            return self.model(encoder_outputs=(states,), **inputs, logits_to_keep=place).logits[:, 0]
-
-        place = ops.convert_to_tensor([place], "int32")
-        found = self._program("logits", look)(states, self._inputs(tokens, mask), place)
-        return ops.convert_to_numpy(ops.cast(found, "float32"))
-
-    def attention(self, states: Any, tokens: np.ndarray, mask: np.ndarray | None, heads: Sequence) -> np.ndarray:
-        """What these heads, pairs of a layer and a head, attend to: (batch, heads, length, positions)."""
-
-        def look(states, inputs):
-            outputs = self.model(encoder_outputs=(states,), **inputs, output_attentions=True)
-            return ops.stack([outputs.cross_attentions[layer][:, head] for layer, head in heads], axis=1)
-
-        heads = tuple((int(layer), int(head)) for layer, head in heads)
-        found = self._program(f"attention {heads}", look)(states, self._inputs(tokens, mask))
-        return ops.convert_to_numpy(found)[:, :, : tokens.shape[1]]
-
-
-def detect_language(model: Any, ears: Ears, sound: Sound, settings: GenerationConfig) -> np.ndarray:
-    """The token of the likeliest language of the first window of each sound, (batch,)."""
-    start = settings.decoder_start_token_id
-    languages = np.array(sorted(prompts.needed(settings, model.config, "lang_to_id", "detecting a language").values()))
-    ends = np.minimum(np.full(sound.batch, sound.window), sound.frames)
-    features = sound.cut(range(sound.batch), np.zeros(sound.batch, "int64"), ends)
-    states = (sound.outputs if features is None else ears.listen(features))["last_hidden_state"]
-    logits = ears.logits(states, np.full((sound.batch, 1), start, "int32"), None, 0)
-    return languages[logits[:, languages].argmax(axis=-1)]
 
 
 # ---------------------------------------------------------------------------------------------------- transcribing
@@ -361,24 +230,20 @@ class Transcription:
 
     model: Any
     settings: GenerationConfig
+    ears: Ears
     sound: Sound
     starts: np.ndarray  # (batch, tokens), see `prompts.first_tokens`
-    ears: Ears
     temperatures: list[float]
     seeds: np.random.Generator
     prompt_ids: np.ndarray | None
-    in_first_segment: bool  # where the prompt's tokens count as the first segment
-    conditions: bool  # whether windows read what those before them say
-    first_condition: bool  # whether the first one reads the prompt in this way
+    decoder_input_ids: np.ndarray | None  # of the first window
+    reads_prompt: bool  # whether the first window reads the prompt as what was said before it
     precision: float  # seconds for each timestamp
     frame_precision: float  # seconds for each frame
-    decoder_input_ids: np.ndarray | None  # of the first window
-    wants_times: bool  # of tokens
-    num_frames: np.ndarray | None  # (batch,), which of them count for these times
-    once: bool  # whether there is but one window
+    frames: np.ndarray | None  # (batch,), which count for the times of tokens
     progress: Callable[[np.ndarray], None] | None
-    arguments: dict[str, Any]  # of `resolve`
     processors: list[Any]  # a user's
+    arguments: dict[str, Any]  # of `resolve`
     segments: list[list[dict[str, Any]]] = field(default_factory=list)
     last: list[Found] = field(default_factory=list)
 
@@ -392,7 +257,7 @@ class Transcription:
         self.opening = np.array([] if opens is None else [opens], "int32")
         self.spoken = None  # what counts as the first segment
         if self.prompt_ids is not None:
-            if self.in_first_segment:
+            if self.settings.extra["prompt_condition_type"] == "first-segment":
                 begins = opens is not None and self.prompt_ids[:1].tolist() == [opens]
                 self.spoken = self.prompt_ids[1:] if begins else self.prompt_ids
             else:
@@ -407,11 +272,16 @@ class Transcription:
         compiled = all(isinstance(each, LogitsProcessor) and each.compiled for each in python)
         self.keeps_batch = compiled and not runtime.CACHE_IN_PLACE  # so that no other shape is compiled
 
+    @property
+    def is_one(self) -> bool:
+        """Whether there is one window alone, of which all tokens are returned."""
+        return bool(self.settings.extra.get("force_unique_generate_call"))
+
     def run(self):
         """Listens to the end of all sounds."""
         sound = self.sound
         seek, ends = np.zeros(sound.batch, "int64"), sound.lengths.astype("int64")
-        conditioned = [self.first_condition] * sound.batch
+        conditioned = [self.reads_prompt] * sound.batch
         while (seek < ends).any():
             if self.progress is not None:
                 self.progress(np.stack([seek, ends], axis=1))
@@ -419,7 +289,7 @@ class Transcription:
             lengths = np.minimum(ends - seek, sound.window)
             features = sound.cut(rows, seek, seek + lengths)
             tokens, mask = self.prompt(rows, conditioned)
-            frames = None if self.num_frames is None else (self.num_frames - seek)[rows]
+            frames = None if self.frames is None else (self.frames - seek)[rows]
             self.last = self.window(features, tokens, mask, frames)
             for row, found in zip(rows, self.last, strict=True):
                 conditioned[row] = found.conditions
@@ -427,7 +297,7 @@ class Transcription:
                     seek[row] += lengths[row]
                 else:
                     seek[row] += self.add_segments(row, found, seek[row], lengths[row])
-            if self.once or features is None:
+            if self.is_one or features is None:
                 break
 
     def prompt(self, rows: list[int], conditioned: list[bool]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -491,7 +361,7 @@ class Transcription:
             masks = None if mask is None else mask[places]
             sounds = None if features is None else features[places]
             result = self.decode(states, tokens[places], masks, temperature, sounds)
-            if self.wants_times:
+            if self.settings.extra["return_token_timestamps"]:
                 real = None if frames is None else frames[places]
                 result["token_timestamps"] = self._times(result["sequences"], tokens.shape[1], states, masks, real)
             for old, new in (("hidden_states", "encoder_hidden_states"), ("attentions", "encoder_attentions")):
@@ -505,7 +375,7 @@ class Transcription:
                 doubtful, entry.skipped = self._judge(entry, None if silence is None else silence[index], temperature)
                 if entry.tokens.size and entry.tokens[-1] in self.ends:
                     entry.tokens = entry.tokens[:-1]
-                entry.conditions = self.conditions and temperature < 0.5
+                entry.conditions = extra["condition_on_prev_tokens"] and temperature < 0.5
                 found[index] = entry
                 retried += [index] if doubtful else []
             pending = retried
@@ -604,7 +474,7 @@ class Transcription:
                 "start": offset + start, "end": offset + end, "tokens": found.tokens[first:last],
                 "idxs": (found.prompt + first, found.prompt + last), "result": part,
             }  # fmt: skip
-            if self.wants_times:
+            if self.settings.extra["return_token_timestamps"]:
                 segment["token_timestamps"] = part["token_timestamps"][slice(*segment["idxs"])] + np.float32(offset)
             self.segments[row].append(segment)
         return advance if advance > 0 else length
@@ -612,21 +482,20 @@ class Transcription:
     def result(self, wants_segments: bool) -> np.ndarray | ModelOutput:
         """What `generate` returns."""
         wants_all = self.settings.return_dict_in_generate
-        if wants_all and (self.once or not self.settings.extra["return_timestamps"]):
+        if wants_all and (self.is_one or not self.settings.extra["return_timestamps"]):
             return self._all_outputs()
-        if self.once:
-            parts = [segments[0]["result"] for segments in self.segments]
-            sequences = np.stack([part if isinstance(part, np.ndarray) else part["sequences"] for part in parts])
-            times = np.stack([part["token_timestamps"] for part in parts]) if self.wants_times else None
+        if self.is_one:
+            found = self._all_outputs()
+            sequences, times = found["sequences"], found.get("token_timestamps")
         else:
             sequences = _stacked([[each["tokens"] for each in row] for row in self.segments], self.pad, "int32")
             times = None
-            if self.wants_times:
+            if self.settings.extra["return_token_timestamps"]:
                 cuts = [
                     [each["result"]["token_timestamps"][slice(*each["idxs"])] for each in row] for row in self.segments
                 ]
                 times = _stacked(cuts, None, "float32")
-        if not (wants_all or wants_segments or self.wants_times):
+        if not (wants_all or wants_segments or self.settings.extra["return_token_timestamps"]):
             return sequences
         outputs = ModelOutput(sequences=sequences)
         if times is not None:
@@ -638,6 +507,7 @@ class Transcription:
     def _all_outputs(self) -> ModelOutput:
         """The outputs of the only window, prompts included, as other models return them."""
         parts = [found.part() for found in self.last]
+        parts = [part if isinstance(part, dict) else {"sequences": part} for part in parts]
         outputs = {}
         for name in (*OUTPUTS, "token_timestamps"):
             values = [part[name] for part in parts if name in part]

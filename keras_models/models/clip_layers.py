@@ -106,7 +106,8 @@ class VisionEmbeddings(nn.Layer):
         super().__init__()
         nn.set_initializer_range(_deviations(config)[0])
         self.class_embedding = self.parameter(config.hidden_size) if class_token else None
-        nn.set_initializer_range(0.02 * getattr(config, "initializer_factor", 1.0))
+        spread = getattr(config, "initializer_range", 0.02) * getattr(config, "initializer_factor", 1.0)
+        nn.set_initializer_range(spread)
         size, patch = config.hidden_size, config.patch_size
         self.patch_embedding = nn.Conv2D(config.num_channels, size, patch, patch, use_bias=patch_bias)
         self.grid = vit_layers.grid(nn.pair(config.image_size), patch)
@@ -170,7 +171,8 @@ class TwoTowers(PreTrainedModel):
 
     def compare(self, text_embeds, image_embeds):
         """The logits of texts for pictures, (texts, pictures), from the `_embeds` of outputs."""
-        return ops.matmul(text_embeds, ops.transpose(image_embeds)) * ops.exp(self.logit_scale)
+        likeness = ops.matmul(text_embeds, ops.transpose(image_embeds))
+        return likeness * ops.cast(ops.exp(self.logit_scale), likeness.dtype)
 
     @property
     def max_length(self) -> int | None:
@@ -179,8 +181,11 @@ class TwoTowers(PreTrainedModel):
 
     def check_inputs(self, inputs):
         vit_layers.check_size(self.config.vision_config, inputs)
-        if inputs.get("return_loss") and not {"input_ids", "pixel_values"} <= inputs.keys():
-            raise ValueError("return_loss needs pairs: give both input_ids and pixel_values.")
+        ids, pictures = inputs.get("input_ids"), inputs.get("pixel_values")
+        if ids is None and pictures is None:
+            raise ValueError(f"{type(self).__name__} needs input_ids or pixel_values, or both to compare them.")
+        if inputs.get("return_loss") and (ids is None or pictures is None or ids.shape[0] != pictures.shape[0]):
+            raise ValueError("return_loss needs pairs: give as many texts (input_ids) as pictures (pixel_values).")
 
     def call(
         self,
@@ -191,21 +196,16 @@ class TwoTowers(PreTrainedModel):
         return_loss=False,
         interpolate_pos_encoding=False,
     ):
-        text = picture = None
+        outputs, towers = ModelOutput(), {}
         if input_ids is not None:
-            text = _recorded(self.text_model, input_ids, attention_mask, position_ids)
-        if pixel_values is not None:
-            picture = _recorded(self.vision_model, pixel_values)
-        outputs = ModelOutput()
-        if text is not None:
+            text = towers["text_model_output"] = _recorded(self.text_model, input_ids, attention_mask, position_ids)
             outputs["text_embeds"] = _unit(self.text_features(text.pooler_output))
-        if picture is not None:
+        if pixel_values is not None:
+            picture = towers["vision_model_output"] = _recorded(self.vision_model, pixel_values)
             outputs["image_embeds"] = _unit(self.image_features(picture.pooler_output))
-        if text is not None and picture is not None:
+        if len(towers) == 2:
             outputs = self._met(outputs, return_loss)
-        towers = {"text_model_output": text, "vision_model_output": picture}
-        outputs.update({name: output for name, output in towers.items() if output is not None})
-        return outputs
+        return ModelOutput(**outputs, **towers)
 
     def _met(self, outputs, return_loss):
         logits = self.compare(outputs["text_embeds"], outputs["image_embeds"])

@@ -203,7 +203,8 @@ class SiglipModel(SiglipPreTrainedModel, clip_layers.TwoTowers):
         self.logit_bias = self.add_weight(shape=(1,), initializer="zeros")
 
     def compare(self, text_embeds, image_embeds):
-        return super().compare(text_embeds, image_embeds) + self.logit_bias
+        logits = super().compare(text_embeds, image_embeds)
+        return logits + ops.cast(self.logit_bias, logits.dtype)
 
     def head_loss(self, outputs):
         logits = outputs["logits_per_text"]

@@ -334,12 +334,10 @@ class WhisperModel(WhisperPreTrainedModel):
         decoder_inputs_embeds=None,
         decoder_position_ids=None,
     ):
-        if encoder_outputs is not None:
-            source = states_of(encoder_outputs)
-        elif input_features is None:
-            raise ValueError("Whisper has nothing to listen to: give input_features, or encoder_outputs.")
-        else:
+        if encoder_outputs is None:
             source = self.encoder(self.augment(input_features, attention_mask))
+        else:
+            source = states_of(encoder_outputs)
         inputs = (decoder_input_ids, decoder_attention_mask, source, decoder_inputs_embeds, decoder_position_ids)
         x = self.decoder(*inputs, cache=past_key_values)
         return ModelOutput(last_hidden_state=x, encoder_last_hidden_state=source)
@@ -426,7 +424,7 @@ class WhisperForConditionalGeneration(WhisperPreTrainedModel):
 
     def detect_language(self, input_features=None, encoder_outputs=None, generation_config=None):
         """The tokens of the languages that are spoken in the first window of each sound, (batch,)."""
-        from keras_models.generation.whisper import Ears, Sound, detect_language
+        from keras_models.generation.whisper_hearing import Ears, Sound, detect_language
 
         settings = copy.deepcopy(generation_config or self.generation_config)
         if input_features is not None:

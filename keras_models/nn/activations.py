@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from keras import ops
 
+from keras_models import runtime
 from keras_models.config import nearest
 
 
 def gelu(x):
     """Gaussian error linear unit, exact."""
-    return ops.gelu(x, approximate=False)
+    return runtime.gelu(x)
 
 
 def gelu_tanh(x):

@@ -25,6 +25,7 @@ table_product: Callable = _backend.table_product  # (x, table of rows) -> produc
 layer_norm: Callable = _backend.layer_norm  # (x, gamma, beta, epsilon), over the last axis
 rms_norm: Callable = _backend.rms_norm  # (x, scale, epsilon), over the last axis, normalised in float32
 embedding: Callable = _backend.embedding  # (table, ids)
+gelu: Callable = _backend.gelu  # x -> the exact gelu of x
 reshape: Callable = _backend.reshape  # (x, shape)
 attention: Callable = _backend.attention  # (query, key, value, bias or None, scale), fused; see nn.attend
 conv2d: Callable = (

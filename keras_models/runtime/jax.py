@@ -30,8 +30,8 @@ from keras_models.runtime.stock import (
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
-    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "gelu", "host_call", "layer_norm", "linear", "max_pool", "number",
+    "read_column", "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = True
@@ -50,6 +50,13 @@ jax.tree_util.register_pytree_node(
     lambda outputs: (tuple(outputs.values()), tuple(outputs)),
     lambda names, values: ModelOutput(zip(names, values, strict=True)),
 )
+
+
+def gelu(x):
+    """By the error function, as PyTorch does; JAX's own takes its complement, which costs several times as much."""
+    if x.dtype != jnp.float32:
+        return stock.gelu(x)
+    return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def linear(x, kernel, bias, activation):

@@ -33,6 +33,10 @@ def rms_norm(x, scale, epsilon):
     return ops.cast(exact, x.dtype) * ops.cast(scale, x.dtype)
 
 
+def gelu(x):
+    return ops.gelu(x, approximate=False)
+
+
 def reshape(x, shape):
     return ops.reshape(x, shape)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import tensorflow as tf
+from keras import ops
 from tensorflow.compiler.tf2xla.python import xla
 
 from keras_models.runtime import stock
@@ -16,9 +17,8 @@ from keras_models.runtime.stock import (
     cache_unpack,
     embedding,
     finish,
-    frames,
+    gelu,
     layer_norm,
-    linear,
     max_pool,
     reshape,
     resize,
@@ -29,8 +29,8 @@ from keras_models.runtime.stock import (
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
-    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "gelu", "host_call", "layer_norm", "linear", "max_pool", "number",
+    "read_column", "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -65,13 +65,34 @@ def conv2d(x, kernel, bias, strides, pads, dilation, groups, activation=None, re
     return finish(x, None, activation, residual)
 
 
+def linear(x, kernel, bias, activation):
+    """A product of two matrices, since only with them TensorFlow unites what follows, even the exact gelu."""
+    kernel = ops.convert_to_tensor(kernel)
+    rows = x if len(x.shape) == 2 else ops.reshape(x, (-1, kernel.shape[0]))
+    rows = ops.matmul(rows, kernel)
+    rows = rows if bias is None else tf.nn.bias_add(rows, tf.cast(bias, rows.dtype))
+    rows = rows if activation is None else activation(rows)
+    return rows if len(x.shape) == 2 else ops.reshape(rows, (*ops.shape(x)[:-1], kernel.shape[1]))
+
+
+def frames(x, size, stride, dilation=1):
+    """(batch, length, channels) -> (batch, frames, size * channels), a frame of `size` places at every stride."""
+    batch, length, channels = ops.shape(x)
+    count = (length - (size - 1) * dilation - 1) // stride + 1
+    places = tf.range(count)[:, None] * stride + tf.range(0, size * dilation, dilation)
+    return ops.reshape(tf.gather(x, places, axis=1), (batch, count, size * channels))
+
+
 def conv1d(x, kernel, bias, stride, pads, dilation, groups, activation=None):
-    """A convolution; with strides it is a product of overlapping frames, behind which an activation costs nothing."""
-    if stride > 1 and groups == 1 and dilation == 1:
+    """A convolution; with strides it is a product of overlapping frames, which is faster, activation and all.
+
+    So it is with dilation, for which a CPU has no gradients otherwise.
+    """
+    if groups == 1 and (stride > 1 or dilation > 1):
         x = tf.pad(x, ((0, 0), pads, (0, 0))) if any(pads) else x
         kernel = tf.convert_to_tensor(kernel)
         flat = tf.cast(tf.reshape(kernel, (-1, kernel.shape[2])), x.dtype)
-        return linear(frames(x, kernel.shape[0], stride), flat, bias, activation)
+        return linear(frames(x, kernel.shape[0], stride, dilation), flat, bias, activation)
     x, kernel = x[:, None], tf.convert_to_tensor(kernel)[None]
     return conv2d(x, kernel, bias, (1, stride), ((0, 0), pads), (1, dilation), groups, activation)[:, 0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import keras
 import torch
@@ -16,8 +16,8 @@ from keras_models.outputs import ModelOutput
 __all__ = [
     "CACHE_IN_PLACE", "HOST_CALLS_COMPILE", "PAD_LENGTHS", "adopt", "attention", "cache_empty", "cache_grow",
     "cache_pack", "cache_read", "cache_rows", "cache_unpack", "cache_write", "compile_forward", "compile_program",
-    "conv1d", "conv2d", "embedding", "frames", "host_call", "layer_norm", "linear", "max_pool", "number", "read_column",
-    "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
+    "conv1d", "conv2d", "embedding", "frames", "gelu", "host_call", "layer_norm", "linear", "max_pool", "number",
+    "read_column", "reshape", "resize", "rms_norm", "table_product", "while_loop", "write_column",
 ]  # fmt: skip
 
 PAD_LENGTHS = False
@@ -63,11 +63,25 @@ def linear(x, kernel, bias, activation):
     return x if name in _FUSED else _activated(x, activation)
 
 
+def _quick_gelu(x):
+    if x.dtype != torch.float32:  # which would be rounded more often than in the formula
+        return x * torch.sigmoid(1.702 * x)
+    return F.silu(x.mul_(1.702), inplace=True).mul_(1 / 1.702)
+
+
+_IN_PLACE = {  # activations that write over what they are given, by the function's name
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
+    "relu": F.relu_,
+    "silu": partial(F.silu, inplace=True),
+}
+
+
 def _activated(x, activation):
-    """The activation of a product, which nobody else has seen: in inference its memory can be used again."""
-    if activation.__name__ == "quick_gelu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
-        return F.silu(x.mul_(1.702), inplace=True).mul_(1 / 1.702)
-    return activation(x)
+    """The activation of a product, which nobody else has seen: in inference its memory is used again."""
+    in_place = None if torch.is_grad_enabled() else _IN_PLACE.get(getattr(activation, "__name__", None))
+    return activation(x) if in_place is None else in_place(x)
 
 
 def table_product(x, table):
@@ -84,6 +98,10 @@ def layer_norm(x, gamma, beta, epsilon):
 def rms_norm(x, scale, epsilon):
     normal = F.rms_norm(x.float(), x.shape[-1:], None, epsilon).to(x.dtype)
     return normal * _value(scale).to(x.dtype)
+
+
+def gelu(x):
+    return F.gelu(x)
 
 
 def reshape(x, shape):

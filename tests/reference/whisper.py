@@ -5,8 +5,15 @@ import copy
 import numpy as np
 import torch
 import transformers
+from generation import chosen
 from models import build
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+    WhisperTimeStampLogitsProcessor,
+)
+from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
 from transformers.models.whisper.modeling_whisper import _compute_mask_indices
 
 
@@ -20,7 +27,9 @@ def spans(lengths, size, chance, span, least, draws=1000):
     mask = torch.arange(size)[None] < torch.tensor(lengths)[:, None]
     np.random.seed(0)
     found = [_compute_mask_indices((len(lengths), size), chance, span, mask, least) for _ in range(draws)]
-    return np.mean((found & mask.numpy()).sum(axis=2), axis=0).tolist()  # where a row is too short, what pads it counts not
+    return np.mean(
+        (found & mask.numpy()).sum(axis=2), axis=0
+    ).tolist()  # where a row is too short, what pads it counts not
 
 
 def loss(checkpoint, labels):
@@ -31,11 +40,11 @@ def loss(checkpoint, labels):
 
 
 def sounds(case, generator):
-    """Features, and a mask where lengths are given, of a case: {"frames": n, "lengths": [...], "batch": n}."""
-    batch, frames = case.pop("batch", 1), case.pop("frames", 40)
+    """Features, and a mask where there are lengths, of a case: {"batch": n, "frames": n, "lengths": [...]}."""
+    batch, lengths = case.pop("batch", 2), case.pop("lengths", None)
+    frames = case.pop("frames", max([40, *(lengths or [])]))
     arrays = {"input_features": generator.normal(size=(batch, 5, frames)).astype("float32")}
-    lengths = case.pop("lengths", None)
-    if lengths is not None:
+    if lengths:
         arrays["attention_mask"] = (np.arange(frames)[None] < np.array(lengths)[:, None]).astype("int64")
     return arrays
 
@@ -67,7 +76,7 @@ def generated(folder, config, generation, cases, seed=0):
 
 
 def _generate(model, case, folder):
-    case = dict(case)
+    case = {**case, **{name: chosen(case)[name] for name in ("logits_processor", "stopping_criteria")}}
     inputs = {name: torch.from_numpy(value) for name, value in sounds(case, np.random.default_rng(0)).items()}
     settings = copy.deepcopy(model.generation_config)
     for name, value in case.pop("settings", {}).items():
@@ -104,3 +113,26 @@ def _parts(outputs, prefix=""):
             yield f"{prefix}{name}", np.array(value)
         else:
             yield from _parts(value, f"{prefix}{name}.")
+
+
+def stamped(settings, begin, ids, scores):
+    """Scores after the rules of timestamps; ids and scores are (rows, ...)."""
+    processor = WhisperTimeStampLogitsProcessor(GenerationConfig(**settings), begin)
+    return processor(torch.tensor(ids), torch.tensor(scores)).tolist()
+
+
+def warped(costs):
+    """The way that dynamic time warping takes."""
+    return [each.tolist() for each in _dynamic_time_warping(np.array(costs))]
+
+
+def filtered(x, width):
+    """The medians of windows."""
+    return _median_filter(torch.tensor(x), width).tolist()
+
+
+def language(checkpoint, frames):
+    """The tokens of the languages of two sounds."""
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint).eval()
+    features = sounds({"frames": frames}, np.random.default_rng(0))["input_features"]
+    return model.detect_language(torch.from_numpy(features), num_segment_frames=40).tolist()
