@@ -131,9 +131,9 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="INPUT", show_default=False,
-            help="Texts; pictures and sounds, by path, address or folder; JSON objects for inputs of several parts; @FILE for "
-            "inputs in a file; - for the lines of standard input, as without any INPUT. A text that begins with @ is "
-            "written with @@.",
+            help="Texts; pictures and sounds, by path, address or folder; JSON objects for inputs of several parts; "
+            "@FILE for inputs in a file; - for the lines of standard input, as without any INPUT. A text that begins "
+            "with @ is written with @@.",
         ),
     ] = None,
     files: Annotated[

@@ -90,9 +90,9 @@ def sound_chunks(
     step = length if stream_chunk_s is None else round(stream_chunk_s * sampling_rate)
     if not (left >= 0 and right >= 0 and left + right < length and 0 < step <= length):
         raise ValueError(
-            f"Chunks of {chunk_length_s} s with {tuple(map(float, context))} s of context at their ends, given every "
-            f"{step / sampling_rate} s, make no sense: the contexts must leave something of a chunk, and stream_chunk_s "
-            "must be positive and not above it."
+            f"Chunks of {chunk_length_s} s, given every {step / sampling_rate} s, with {tuple(map(float, context))} s of "
+            "context at their ends make no sense: the contexts must leave something of a chunk, and stream_chunk_s must "
+            "be positive and not above it."
         )
     held, before, told = np.zeros(0, "float32"), 0, 0
 
