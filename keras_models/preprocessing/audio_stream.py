@@ -88,11 +88,11 @@ def sound_chunks(
     context = np.broadcast_to(chunk_length_s / 6 if stride_length_s is None else stride_length_s, 2)
     length, left, right = (round(each * sampling_rate) for each in (chunk_length_s, *context))
     step = length if stream_chunk_s is None else round(stream_chunk_s * sampling_rate)
-    if not (left >= 0 and right >= 0 and left + right < length and 0 < step <= length):
+    if min(left, right) < 0 or left + right >= length or not 0 < step <= length:
         raise ValueError(
-            f"Chunks of {chunk_length_s} s, given every {step / sampling_rate} s, with {tuple(map(float, context))} s of "
-            "context at their ends make no sense: the contexts must leave something of a chunk, and stream_chunk_s must "
-            "be positive and not above it."
+            f"Chunks of {chunk_length_s} s, given every {step / sampling_rate} s, with {context.tolist()} s of context "
+            "make no sense: the contexts must leave something of a chunk, and stream_chunk_s must be positive and not "
+            "above it."
         )
     held, before, told = np.zeros(0, "float32"), 0, 0
 
