@@ -55,7 +55,7 @@ def to_cues(result: Mapping[str, Any], line: int = LINE) -> Iterator[Cue]:
             None.
         line: the most characters in a line.
     """
-    chunks = result["chunks"]
+    chunks = [chunk for chunk in result["chunks"] if chunk["text"].strip() or chunk["text"] == " "]
     # Whisper's words bring the spaces between them along, those of other models do not.
     glue = "" if "".join(each["text"] for each in chunks).strip() == result["text"].strip() else " "
     cue: Cue | None = None

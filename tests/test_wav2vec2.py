@@ -412,7 +412,7 @@ def test_features_are_hidden_in_training():
 
 def test_sounds_shorter_than_what_is_hidden_are_refused():
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**{**FIT, "mask_time_length": 30}))
-    with pytest.raises(ValueError, match="mask_time_length is 30, and there are 19 places to mask: train with longer"):
+    with pytest.raises(ValueError, match="Spans of 30 cannot hide parts of 19 places: train with longer"):
         model(np.zeros((2, 403), "float32"), training=True)
 
 
@@ -504,9 +504,10 @@ def test_wrong_inputs_are_refused():
         ({"codevector_dim": 9}, "codevector_dim 9 is not a multiple of num_codevector_groups 2"),
         ({"conv_dim": [8, 8]}, "conv_dim, conv_stride and conv_kernel are of 2, 3 and 3 layers"),
         ({"vocab_size": None}, "needs vocab_size"),
+        ({"add_adapter": True}, "Wav2Vec2ForXVector cannot have an adapter: set add_adapter=False"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
-    head = Wav2Vec2ForCTC if "vocab_size" in settings else Wav2Vec2ForPreTraining
+    head = {"vocab_size": Wav2Vec2ForCTC, "add_adapter": Wav2Vec2ForXVector}.get(*settings, Wav2Vec2ForPreTraining)
     with pytest.raises(ValueError, match=message):
         head(Wav2Vec2Config(**{**TINY, **settings}))

@@ -17,7 +17,7 @@ from keras_models import (
     WhisperModel,
 )
 from keras_models.checkpoint import open_checkpoint
-from keras_models.models.whisper import spans
+from keras_models.nn import random_spans
 from keras_models.outputs import ModelOutput
 from tests import reference
 from tests.cached import check_pieces
@@ -280,7 +280,7 @@ def test_numbers_of_spans(size, lengths, chance, span, least):
     """There are as many spans as in the reference, on the average, and they lie where they may."""
     seed, total = keras.random.SeedGenerator(1), np.zeros(3)
     for _ in range(200):
-        hidden = to_numpy(spans(np.array(lengths, "int32"), size, chance, span, least, seed))
+        hidden = to_numpy(random_spans(np.array(lengths, "int32"), size, chance, span, least, seed))
         total += hidden.sum(axis=1)
         for row, length in zip(hidden, lengths, strict=True):
             assert not row[length:].any()
@@ -290,7 +290,7 @@ def test_numbers_of_spans(size, lengths, chance, span, least):
     expected = np.array(reference.call("whisper.spans", **arguments))
     np.testing.assert_allclose(total / 200, expected, rtol=0.1, atol=0.3)  # of random numbers
     with pytest.raises(ValueError, match="Spans of 61 cannot hide parts of 60"):
-        spans(np.array([60]), 60, 0.5, 61, 0, seed)
+        random_spans(np.array([60]), 60, 0.5, 61, 0, seed)
 
 
 def test_old_files(whole, tmp_path):

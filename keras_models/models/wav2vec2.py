@@ -136,8 +136,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     Inputs:
         input_values: (batch, samples), at 16 kHz, of mean 0 and variance 1.
-        attention_mask: (batch, samples), 1 for samples, 0 for padding behind them; models whose feature_extractor_type
-            has it not (`feat_extract_norm` group) were trained without.
+        attention_mask: (batch, samples), 1 for samples, 0 for padding behind them. Models with a `feat_extract_norm` of
+            "group" were trained without one, on sounds padded with zeros.
         mask_time_indices: (batch, frames), true for frames to hide.
     """
 
@@ -347,7 +347,7 @@ class _WithHead(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        if config.add_adapter and not isinstance(self, Wav2Vec2ForXVector):
+        if config.add_adapter:
             raise ValueError(f"{type(self).__name__} cannot have an adapter: set add_adapter=False.")
         self.wav2vec2 = Wav2Vec2Model(config)
         self.layer_weights = None

@@ -151,35 +151,19 @@ class SpecAugment(nn.Layer):
             return x
         batch, length = ops.shape(x)[:2]
         if hidden is None and training and config.mask_time_prob > 0:
-            lengths = length if attended is None else ops.sum(ops.cast(attended, "int32"), axis=-1)[:, None]
+            lengths = None if attended is None else ops.sum(ops.cast(attended, "int32"), axis=-1)
             hidden = self.spans("time", batch, length, lengths)
         if hidden is not None:
             x = ops.where(ops.cast(hidden, "bool")[..., None], ops.cast(embedding, x.dtype), x)
         if training and config.mask_feature_prob > 0:
-            features = self.spans("feature", batch, x.shape[2], x.shape[2])
-            x = ops.where(features[:, None], ops.cast(0.0, x.dtype), x)
+            x = ops.where(self.spans("feature", batch, x.shape[2])[:, None], ops.cast(0.0, x.dtype), x)
         return x
 
-    def spans(self, axis, batch, length, real):
-        """Booleans (batch, length), true in spans that begin anywhere in the `real` first places.
-
-        Which number of spans it is, between two, is up to chance, the same for all of the batch.
-        """
-        rate, size, least = (getattr(self.config, f"mask_{axis}_{name}") for name in ("prob", "length", "min_masks"))
-        if isinstance(length, int) and length < size:
-            raise ValueError(
-                f"mask_{axis}_length is {size}, and there are {length} places to mask: train with longer sounds, or "
-                f"set mask_{axis}_length or mask_{axis}_prob lower."
-            )
-        chance = keras.random.uniform((), seed=self.seed_generator)
-        count = ops.cast(rate / size * ops.cast(real, "float32") + chance, "int32")
-        begins = ops.maximum(real - size + 1, 0)
-        count = ops.minimum(ops.minimum(ops.maximum(count, least), length // size), begins)
-        draws = keras.random.uniform((batch, length), seed=self.seed_generator)
-        draws = ops.where(ops.arange(length)[None] < begins, draws, 2.0)
-        rank = ops.argsort(ops.argsort(draws, axis=1), axis=1)  # the lowest draws are where spans begin
-        begun = ops.cumsum(ops.cast(rank < count, "int32"), axis=1)
-        return begun > ops.pad(begun, ((0, 0), (size, 0)))[:, :length]
+    def spans(self, axis, batch, size, lengths=None):
+        """Where frames, or features, are hidden: (batch, size) bool."""
+        settings = (getattr(self.config, f"mask_{axis}_{name}") for name in ("prob", "length", "min_masks"))
+        lengths = ops.broadcast_to(ops.cast(size, "int32"), (batch,)) if lengths is None else lengths
+        return nn.random_spans(lengths, size, *settings, self.seed_generator)
 
 
 class WeightNormConv1D(nn.Layer):

@@ -88,33 +88,6 @@ def sinusoids(shape, dtype=None):
     return ops.convert_to_tensor(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), dtype=dtype)
 
 
-def spans(lengths, size: int, chance: float, span: int, least: int, seed):
-    """Random spans of rows: where they are, (batch, size) bool.
-
-    Args:
-        lengths: (batch,), how much of each row counts.
-        size: of the rows.
-        chance: the share of a row that spans would cover if they did not overlap.
-        span: the length of one.
-        least: the smallest number of spans in a row, as far as there is room.
-        seed: a Keras seed generator.
-    """
-    if not 0 < span <= size:
-        raise ValueError(f"Spans of {span} cannot hide parts of {size}: change config.mask_time_length or its like.")
-    most = min(max(int(chance * size / span + 1), least), size // span)
-    starts = ops.maximum(lengths - span + 1, 0)
-    rounding = keras.random.uniform((), seed=seed)
-    counts = ops.cast(ops.floor(chance / span * ops.cast(lengths, "float32") + rounding), "int32")
-    counts = ops.minimum(ops.clip(counts, least, most), starts)
-    order = keras.random.uniform((ops.shape(lengths)[0], size), seed=seed)
-    places = ops.arange(size, dtype="int32")
-    order = ops.where(places[None] < starts[:, None], order, -1.0)
-    chosen = ops.cast(ops.top_k(order, most)[1], "int32")[..., None]  # (batch, most, 1)
-    used = ops.arange(most, dtype="int32")[None, :, None] < counts[:, None, None]
-    inside = ops.logical_and(places >= chosen, places < chosen + span)
-    return ops.any(ops.logical_and(inside, used), axis=1)
-
-
 class WhisperSpecAugment(nn.Layer):
     """Hides spans of frames and of mels in training (https://arxiv.org/abs/1904.08779)."""
 
@@ -133,7 +106,7 @@ class WhisperSpecAugment(nn.Layer):
                 lengths = ops.full((batch,), size, "int32")
                 if name == "time" and attention_mask is not None:
                     lengths = ops.sum(ops.cast(attention_mask, "int32"), axis=-1)
-                hidden = spans(lengths, size, chance, span, least, self.seed_generator)
+                hidden = nn.random_spans(lengths, size, chance, span, least, self.seed_generator)
                 x = ops.where(ops.expand_dims(hidden, axis), ops.zeros_like(x), x)
         return x
 

@@ -12,6 +12,7 @@ from keras_models.nn.attention import (
     positions,
     split_heads,
 )
+from keras_models.nn.augment import random_spans
 from keras_models.nn.convolutions import (
     BatchNormalization,
     Conv1D,
