@@ -28,8 +28,8 @@ from keras_models import (
     LlamaForCausalLM,
     cache,
     cli,
+    inference,
 )
-from keras_models import model as model_module
 from keras_models.chat import Chat, _Pieces
 from tests.test_cli import ROOT, failure, invoke, misuse, program
 
@@ -91,7 +91,7 @@ def make(kind, folder):
 def few_sizes():
     """Prompts and caches are filled up to few sizes, and fewer programs are compiled than usual."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_module, "BUCKETS", (32, 128))
+        patch.setattr(inference, "BUCKETS", (32, 128))
         patch.setattr(cache, "STEP", 256)
         yield
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_models import nn, runtime
+from keras_models import inference, nn, runtime
 from keras_models.cache import Cache, bucket
 from keras_models.generation.processors import LogitsProcessorList
 
@@ -227,11 +227,9 @@ class Decoding:
         return self.programs.model.prepare_inputs(**inputs) if inputs else {}
 
     def _bucket(self, length: int) -> int:
-        from keras_models.model import BUCKETS
-
         if runtime.CACHE_IN_PLACE:
             return length
-        room = next((size for size in BUCKETS if size >= length), bucket(length))
+        room = next((size for size in inference.BUCKETS if size >= length), bucket(length))
         end = self.programs.model.max_length  # beyond which there are no positions, not even for padding
         return room if end is None else max(length, min(room, end - self.prompt.known))
 

@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_models import nn
 from keras_models.config import Config
-from keras_models.model import RECORDS, ModelOutput, PreTrainedModel
+from keras_models.inference import RECORDS
+from keras_models.model import ModelOutput, PreTrainedModel
 from keras_models.models import vit_layers
 
 _PICTURE_INPUTS = ("pixel_values", "interpolate_pos_encoding")
