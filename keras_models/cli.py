@@ -23,6 +23,7 @@ import typer
 from rich.filesize import decimal
 from typer.core import TyperGroup
 
+from keras_models.cli_files import Live, files_in, plain, save_result, transcribe_live
 from keras_models.console import show_result, show_rows, tell
 from keras_models.registry import AUDIO_SUFFIXES, PICTURE_SUFFIXES
 
@@ -58,14 +59,6 @@ class Transcript(StrEnum):
     VTT = "vtt"
     TXT = "txt"
     JSON = "json"
-
-
-class Live(StrEnum):
-    """Where sound can come from while it is being spoken."""
-
-    MICROPHONE = "microphone"
-    S16LE = "s16le"
-    F32LE = "f32le"
 
 
 class Commands(TyperGroup):
@@ -210,14 +203,14 @@ def run(
     if form in (Transcript.SRT, Transcript.VTT) or (save and save.suffix in (".srt", ".vtt")):
         call["return_timestamps"] = settings.get("return_timestamps") or (True if True in pipe.stamps else "word")
     if live is not None:
-        _transcribe_live(pipe, live, pieces, call, as_json)
+        transcribe_live(pipe, live, pieces, call, as_json)
         return
     streamer = _streamer(pipe) if stream else None
     waiting: deque[Any] = deque()  # inputs whose results are still to come
 
     def items() -> Iterator[Any]:
         given = chain.from_iterable(sources or [_of_argument("-")])
-        for item in chain.from_iterable(_files_in(each, suffixes) for each in given) if suffixes else given:
+        for item in chain.from_iterable(files_in(each, suffixes) for each in given) if suffixes else given:
             waiting.append(_completed(item, parts))
             if streamer is not None:  # results begin with a prompt, but that of a chat is no plain text
                 streamer.skip_prompt = not (isinstance(item, str) and settings.get("return_full_text", True))
@@ -226,13 +219,13 @@ def run(
     for number, result in enumerate(pipe(items(), **_given(streamer=streamer), **call)):
         item = waiting.popleft()
         if save is not None:
-            tell(f"written: {_save(result, item, number, save, form or 'png')}", "dim")
+            tell(f"written: {save_result(result, item, number, save, form or 'png')}", "dim")
         if streamer is not None:
             continue
         if form is not None:
             print(result.to_format(form), end="", flush=True)
         elif as_json:
-            print(json.dumps(result, ensure_ascii=False, default=_plain), flush=True)
+            print(json.dumps(result, ensure_ascii=False, default=plain), flush=True)
         else:
             show_result(item, result)
 
@@ -348,51 +341,6 @@ def convert(
     facts = describe(folder)
     how = f"as {name}" if name else "each under its own name"
     print(f"{folder}: {facts['tensors']} tensors, {how}; {facts['parameters']:,} parameters, {decimal(facts['size'])}")
-
-
-def _files_in(item: Any, suffixes: tuple[str, ...]) -> Iterable[Any]:
-    """The files in a folder that have one of the suffixes; an input that is no folder as it is."""
-    if not (isinstance(item, str) and Path(item).is_dir()):
-        return [item]
-    found = sorted(str(path) for path in Path(item).iterdir() if path.suffix.lower() in suffixes)
-    if not found:
-        raise ValueError(f"The folder {item} holds nothing for this task: put a file in it, {', '.join(suffixes)}.")
-    return found
-
-
-def _save(result: Any, item: Any, number: int, target: Path, suffix: str) -> Path:
-    """Writes a result into the file `target`, or into the folder of that name, under the input's."""
-    if not hasattr(result, "draw"):
-        raise ValueError("This task's results are numbers, which nothing can be drawn of: drop --save.")
-    if target.suffix and number:
-        raise ValueError(f"{target} is a file, and there are several results: give --save a folder.")
-    if not target.suffix:
-        name = Path(str(item)).stem if isinstance(item, str) and len(item) < 200 else f"{number + 1}"
-        target = target / f"{name}.{suffix}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    result.save(target)
-    return target
-
-
-def _transcribe_live(pipe: Any, source: Live, pieces: dict[str, Any], call: dict[str, Any], as_json: bool):
-    """Prints what is being said: a line for each chunk, which grows until it is complete on a terminal."""
-    from keras_models.preprocessing.audio_stream import microphone, pcm_chunks
-
-    pieces = {"chunk_length_s": 5.0, "stream_chunk_s": 1.0} | pieces
-    if not (as_json or sys.stdout.isatty()):
-        pieces["stream_chunk_s"] = None  # nobody reads what is taken back
-    if source is Live.MICROPHONE:
-        chunks = microphone(pipe.sampling_rate, **pieces)
-    else:
-        chunks = pcm_chunks(sys.stdin.buffer, pipe.sampling_rate, format=source, **pieces)
-    to_start = "\r\x1b[K" if pieces["stream_chunk_s"] else ""
-    with suppress(KeyboardInterrupt):
-        for result in pipe(chunks, **call):
-            is_partial = any(result.pop("partial"))
-            if as_json:
-                print(json.dumps({**result, "partial": is_partial}, ensure_ascii=False, default=_plain), flush=True)
-            else:
-                print(to_start + result["text"].strip(), end="" if is_partial else "\n", flush=True)
 
 
 def _check_stream(task: str, settings: dict[str, Any], as_json: bool):
@@ -609,19 +557,6 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    """An array, tensor or picture for JSON; pictures become data addresses of PNG files."""
-    if hasattr(value, "getbbox"):
-        import base64
-        import io
-
-        value.save(file := io.BytesIO(), "PNG")
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    from keras import ops
-
-    return ops.convert_to_numpy(value).tolist()
 
 
 def _reason(error: Exception) -> str:

@@ -155,7 +155,8 @@ def test_speech(shared):
     folder = shared / "data" / "audio"
     samples = load_audio(folder / "librispeech_1272-141231-0002.wav")
     check(samples, probe.sound("librispeech_1272-141231-0002.wav"))
-    check(load_audio(folder / "librispeech_1272-141231-0002.flac"), samples, atol=0.01)
+    # Two conversions of one recording to 16 bits.
+    check(load_audio(folder / "librispeech_1272-141231-0002.flac"), samples, atol=3e-4)
     assert load_audio(folder / "jfk.flac").shape == (176000,)
 
 

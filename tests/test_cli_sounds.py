@@ -9,11 +9,16 @@ import soundfile
 
 from tests.test_cli import documents, failure, invoke, misuse, output
 from tests.test_pipelines_audio import made as classifier
-from tests.test_pipelines_speech import CTC_CASES, ctc, sounds_of, whisper  # noqa: F401 (fixtures)
+from tests.test_pipelines_speech import CTC_CASES, ctc_folder, sounds_of, whisper_folder
+
+
+@pytest.fixture(scope="module")
+def ctc():
+    return ctc_folder()
 
 
 @pytest.fixture
-def recorded(ctc, tmp_path):  # noqa: F811
+def recorded(ctc, tmp_path):
     """A file of sound, a model's folder, and what the reference hears, its words with their times."""
     soundfile.write(tmp_path / "talk.wav", sounds_of(ctc)[2], 16000, subtype="FLOAT")
     results = json.loads((ctc / "results.json").read_text())
@@ -31,7 +36,7 @@ def test_speech_as_tables_json_and_text(recorded):
     rows = [line.split() for line in table.splitlines()[3:] if line.strip()]
     assert [row[2] for row in rows] == [chunk["text"] for chunk in heard["chunks"]]
     starts = [chunk["timestamp"][0] for chunk in heard["chunks"]]
-    np.testing.assert_allclose([float(row[0]) for row in rows], starts, atol=0.0051)
+    np.testing.assert_allclose([float(row[0]) for row in rows], starts, atol=0.0051)  # two decimals are shown
     assert json.loads(invoke(*run, "--format", "json").stdout) == {"text": heard["text"]}
 
 
@@ -52,7 +57,8 @@ def test_subtitles(recorded, tmp_path):
     assert (tmp_path / "new.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_whisper_writes_segments(whisper, tmp_path):  # noqa: F811
+def test_whisper_writes_segments(shared, tmp_path):
+    whisper = whisper_folder(shared)
     soundfile.write(tmp_path / "a.wav", sounds_of(whisper)[3], 16000, subtype="FLOAT")
     options = ("-o", "language=en", "-o", "num_beams=1")
     found = invoke(
@@ -62,7 +68,7 @@ def test_whisper_writes_segments(whisper, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["s16le", "f32le"])
-def test_speech_from_a_pipe(ctc, kind):  # noqa: F811
+def test_speech_from_a_pipe(ctc, kind):
     sound = sounds_of(ctc)[3]
     content = sound.astype("<f4").tobytes() if kind == "f32le" else (sound * 32767).astype("<i2").tobytes()
     run = ("run", "automatic-speech-recognition", "-m", ctc, "--live", kind, "-o", "chunk_length_s=2")
@@ -83,7 +89,7 @@ def test_classes(tmp_path):
     assert (tmp_path / "drawn" / "a.png").exists()
 
 
-def test_mistakes(ctc, tmp_path):  # noqa: F811
+def test_mistakes(ctc, tmp_path):
     run = ("run", "automatic-speech-recognition", "-m", ctc)
     assert "There is no file" in failure(*run, tmp_path / "nowhere.wav")
     (tmp_path / "a.wav").write_bytes(b"RIFF but no more")

@@ -58,8 +58,7 @@ WHISPER_CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def ctc():
+def ctc_folder():
     """A folder with a Wav2Vec2 for letters, sounds and what the reference makes of them."""
     return reference.make(
         "pipelines_audio.run", task="automatic-speech-recognition", architecture="Wav2Vec2ForCTC", config=WAV2VEC2,
@@ -67,14 +66,23 @@ def ctc():
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def whisper(shared):
+def whisper_folder(shared):
     """The same with a Whisper whose windows are 2 seconds."""
     return reference.make(
         "pipelines_audio.run", task="automatic-speech-recognition", architecture="WhisperForConditionalGeneration",
         config=WHISPER, extractor="WhisperFeatureExtractor", settings=EXTRACTOR, lengths=LENGTHS, cases=WHISPER_CASES,
         tokenizer=str(shared / "tokenizers" / "whisper-tiny"), generation=GENERATION, scale=2.0,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ctc():
+    return ctc_folder()
+
+
+@pytest.fixture(scope="module")
+def whisper(shared):
+    return whisper_folder(shared)
 
 
 def sounds_of(folder):
